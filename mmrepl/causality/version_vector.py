@@ -1,0 +1,134 @@
+"""
+What somebody has seen, in one small value.
+
+A version vector maps each origin to the highest counter known *with everything below it*. Vectors are compared,
+joined (pointwise maximum) and met (pointwise minimum); an origin that is missing counts as zero. They form a
+lattice, and all of replication is the climbing of it. (Parker et al., 1983. We track versions of data, not events
+of processes: hence not "vector clock".)
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from typing import final
+
+from mmrepl.causality.dot import Dot
+from mmrepl.types import NodeId
+
+
+class Ordering(enum.Enum):
+    """How two version vectors stand to each other."""
+
+    EQUAL = "equal"
+    BEFORE = "before"
+    AFTER = "after"
+    CONCURRENT = "concurrent"
+
+
+@final
+class VersionVector(Mapping[NodeId, int]):
+    """
+    Immutable and hashable; missing origins count as zero, and entries of zero are not kept.
+
+    >>> a, b = NodeId("a", 1), NodeId("b", 1)
+    >>> ours, theirs = VersionVector({a: 3}), VersionVector({a: 1, b: 2})
+    >>> ours.compare(theirs)
+    <Ordering.CONCURRENT: 'concurrent'>
+    >>> print(ours.join(theirs))
+    {a~1: 3, b~1: 2}
+    """
+
+    __slots__ = ("_counters",)
+    _counters: dict[NodeId, int]
+
+    def __init__(self, counters: Mapping[NodeId, int] | Iterable[tuple[NodeId, int]] = ()) -> None:
+        pairs = dict(counters)
+        for origin, counter in pairs.items():
+            if counter < 0:
+                raise ValueError(f"counter of {origin} is negative: {counter}")
+        self._counters = {origin: counter for origin, counter in pairs.items() if counter}
+
+    # -- mapping
+
+    def __getitem__(self, origin: NodeId) -> int:
+        return self._counters[origin]
+
+    def __iter__(self) -> Iterator[NodeId]:
+        """Origins in order."""
+        return iter(sorted(self._counters))
+
+    def __len__(self) -> int:
+        return len(self._counters)
+
+    def counter(self, origin: NodeId) -> int:
+        """Highest counter of *origin*; zero when it is unknown."""
+        return self._counters.get(origin, 0)
+
+    # -- order
+
+    def covers(self, dot: Dot) -> bool:
+        """Whether the write *dot* is among what this vector has seen."""
+        return self._counters.get(dot.origin, 0) >= dot.counter
+
+    def descends(self, other: VersionVector) -> bool:
+        """Whether this vector has seen all that *other* has (equality included)."""
+        ours = self._counters.get
+        return all(ours(origin, 0) >= counter for origin, counter in other._counters.items())
+
+    def compare(self, other: VersionVector) -> Ordering:
+        """The causal order of the two."""
+        forth, back = self.descends(other), other.descends(self)
+        if forth:
+            return Ordering.EQUAL if back else Ordering.AFTER
+        return Ordering.BEFORE if back else Ordering.CONCURRENT
+
+    # -- lattice
+
+    def join(self, other: VersionVector) -> VersionVector:
+        """Pointwise maximum: what the two have seen together."""
+        joined = dict(self._counters)
+        for origin, counter in other._counters.items():
+            if counter > joined.get(origin, 0):
+                joined[origin] = counter
+        return VersionVector(joined)
+
+    def meet(self, other: VersionVector) -> VersionVector:
+        """Pointwise minimum: what both have seen."""
+        theirs = other._counters
+        return VersionVector({origin: min(counter, theirs.get(origin, 0)) for origin, counter in self._counters.items()})
+
+    def including(self, dot: Dot) -> VersionVector:
+        """This vector, and *dot* with everything below it."""
+        return self if self.covers(dot) else VersionVector({**self._counters, dot.origin: dot.counter})
+
+    def lacks(self, other: VersionVector) -> dict[NodeId, tuple[int, int]]:
+        """
+        What *other* has seen and this has not: origin to (first, last) counter missing, origins in order.
+
+        >>> VersionVector().lacks(VersionVector({NodeId("a", 1): 2}))
+        {NodeId(name='a', incarnation=1): (1, 2)}
+        """
+        ours = self._counters.get
+        return {
+            origin: (ours(origin, 0) + 1, counter)
+            for origin, counter in sorted(other._counters.items())
+            if counter > ours(origin, 0)
+        }
+
+    # -- value
+
+    def __eq__(self, other: object) -> bool:
+        return self._counters == other._counters if isinstance(other, VersionVector) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._counters.items()))
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(f"{origin}: {self._counters[origin]}" for origin in self) + "}"
+
+    def __repr__(self) -> str:
+        return f"VersionVector({{{', '.join(f'{origin!r}: {self._counters[origin]}' for origin in self)}}})"
+
+
+EMPTY = VersionVector()

@@ -1,0 +1,97 @@
+"""
+What a core wants done, and the order in which it is done.
+
+A core's verbs only change its state. What has to happen outside gathers until the host asks with ``ready(now)``,
+and comes as one `Effects` record for everything since the last time: one commit, messages, events, a wake-up time.
+(After the ``Ready`` of etcd-io/raft; ours differs in that everything to be sent is already true on disk.)
+
+The rule is *persist, then send, then notify*: what a peer or a waiter hears of has been made durable first (law
+L2). The core keeps it by itself: it speaks only of positions that the host has reported back with ``persisted``.
+So a host with a slow disk may send at once what it is given while the commit is under way; a host that persists in
+the same breath calls `take_turn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import field, frozen
+
+from mmrepl.ports import Commit, Durability, Storage
+
+
+@frozen
+class Persist:
+    """Make *commit* durable, then report ``persisted(position)`` to the core."""
+
+    commit: Commit
+    durability: Durability
+    position: int  # end of the log after this commit
+
+
+@frozen
+class Envelope:
+    """A message for the peer at the other end of *link*. The same message object may stand in several envelopes."""
+
+    link: int  # number that the host gave to the connection
+    message: object  # one of mmrepl.wire.messages
+
+
+@frozen
+class Effects:
+    """Everything that a core wants done after a turn. Empty is the usual answer when nothing is new."""
+
+    persist: Persist | None = None
+    send: tuple[Envelope, ...] = ()
+    close: tuple[tuple[int, str], ...] = ()  # links to close after sending, with the reason
+    notify: tuple[object, ...] = ()  # events, in order
+    wake_at: int | None = None  # monotonic ms at which the core wants ``tick``
+
+    def __bool__(self) -> bool:
+        return bool(self.persist or self.send or self.close or self.notify)
+
+
+NOTHING = Effects()
+
+
+class Core(Protocol):
+    """The part of a core that a host drives."""
+
+    def ready(self, monotonic_ms: int) -> Effects:
+        """What has gathered since the last call."""
+
+    def persisted(self, position: int) -> None:
+        """The log is durable up to *position* (exclusive)."""
+
+
+@frozen
+class Turn:
+    """What the outside does with the effects of a turn, for hosts that persist in the same breath."""
+
+    storage: Storage
+    send: Callable[[Envelope], None]
+    close: Callable[[int, str], None] = field(default=lambda _link, _reason: None)
+    notify: Callable[[object], None] = field(default=lambda _event: None)
+
+
+def take_turn(core: Core, outside: Turn, monotonic_ms: int) -> int | None:
+    """
+    Persist, then send, then notify, until nothing is left to do; returns when the core wants to be woken.
+
+    Persisting makes new things sayable, hence the loop: it ends because a core that has said everything about the
+    durable part of its log says nothing more. A storage error leaves before anything was sent.
+    """
+    while True:
+        effects = core.ready(monotonic_ms)
+        if effects.persist is not None:
+            outside.storage.commit(effects.persist.commit, effects.persist.durability)
+            core.persisted(effects.persist.position)
+        for envelope in effects.send:
+            outside.send(envelope)
+        for link, reason in effects.close:
+            outside.close(link, reason)
+        for event in effects.notify:
+            outside.notify(event)
+        if not effects:
+            return effects.wake_at

@@ -1,0 +1,167 @@
+"""
+Everything that mmrepl raises, one family.
+
+The first question of an error is *whose doing is it*, and the branches answer it; the second is *is it certain
+that the write did not happen*, and ``error.definite`` answers that: true means certainly not, false means that it
+may have happened (it is in the log and may spread), so that a blind retry could apply it twice.
+
+    MmreplError
+    ├── UsageError                 the caller's doing; always definite
+    │   ├── InvalidKey             a key or a table name outside the domain
+    │   ├── InvalidValue           a value outside the domain; ``path`` leads to the offending element
+    │   ├── WrongContext           a context of another key, or of no replica
+    │   ├── TooManySiblings        a blind write to a key that holds the most siblings allowed
+    │   ├── UnknownTable           a table that was never declared, where declaration is required
+    │   └── ClosedError            the replica, node or store is closed
+    ├── PeerError                  a peer's doing; it costs that peer its connection, nothing else
+    │   ├── FrameError             bytes that are no frame: magic, version, length, checksum, depth, type
+    │   ├── PeerRefused            the hello does not fit: cluster, identity, protocol, secret
+    │   └── Equivocation           one dot, two contents
+    ├── Unavailable                the world's doing, on the network
+    │   ├── AckTimeout             the write is in the log, fewer members confirmed it than asked for; indefinite
+    │   ├── ClockAhead             our own clock is further ahead of the others than ``max_drift``; definite
+    │   └── WaitTimeout            something awaited did not come in time; says what
+    ├── StorageError               the world's doing, on disk
+    │   ├── StoreLocked            another process has the file open
+    │   ├── StoreForeign           not a file of ours, or one of another node
+    │   ├── StoreTooNew            written by a later version of mmrepl
+    │   ├── StoreCorrupt           damage, with the place where it was found
+    │   └── StoreFailed            a write or an fsync failed; nothing more is acknowledged until reopened
+    ├── LogTruncated               the log no longer reaches back that far: send a snapshot
+    └── ResolverError              a resolver raised, or gave two answers for the same siblings; the siblings stay
+"""
+
+from __future__ import annotations
+
+
+class MmreplError(Exception):
+    """Base of all errors of this package."""
+
+    definite: bool = True
+    """True: the write certainly did not happen. False: it may have."""
+
+
+class UsageError(MmreplError):
+    """The caller asked for something that cannot be; nothing was changed."""
+
+
+class InvalidKey(UsageError, ValueError):
+    """A key or table name that is not a str, is empty where it may not be, too long, or not valid Unicode."""
+
+
+class InvalidValue(UsageError, ValueError):
+    """
+    A value outside the domain of the store; nothing was written.
+
+    ``path`` leads from the value to the offending element, as in ``value['tags'][3]``.
+    """
+
+    def __init__(self, message: str, path: str = "value") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class WrongContext(UsageError, ValueError):
+    """A causal context used for a key that it was not read from, or bytes that are no context."""
+
+
+class TooManySiblings(UsageError):
+    """A blind write to a key that already holds as many siblings as allowed: read it and write back what you want."""
+
+
+class UnknownTable(UsageError, KeyError):
+    """A table that nobody declared."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ClosedError(UsageError):
+    """The replica, node or store was closed before the call."""
+
+
+class PeerError(MmreplError):
+    """A peer sent something that cannot be accepted; its connection is closed, nothing was applied."""
+
+
+class FrameError(PeerError):
+    """Bytes that are no frame of this protocol: cut, flipped, oversized, too deep, of another version or type."""
+
+
+class PeerRefused(PeerError):
+    """A hello that does not fit: another cluster or protocol, our own name, a wrong secret, a removed member."""
+
+
+class Equivocation(PeerError):
+    """A peer offered another content for a dot that we already hold."""
+
+
+class Unavailable(MmreplError):
+    """What was asked needs somebody who does not answer now."""
+
+    definite = False
+
+
+class AckTimeout(Unavailable):
+    """
+    Fewer members than asked for confirmed the write in time. It is in the log and will spread: do not repeat it blindly.
+
+    ``confirmed`` and ``wanted`` count members, this node included.
+    """
+
+    def __init__(self, message: str, *, confirmed: int, wanted: int) -> None:
+        super().__init__(message)
+        self.confirmed = confirmed
+        self.wanted = wanted
+
+
+class ClockAhead(Unavailable):
+    """This node's clock is too far ahead of what its peers accept; the write was not made."""
+
+    definite = True
+
+
+class WaitTimeout(Unavailable, TimeoutError):
+    """Something that was waited for did not come in time; the message says what."""
+
+
+class StorageError(MmreplError):
+    """The durable store cannot do what was asked."""
+
+
+class StoreLocked(StorageError):
+    """Another process, or another replica of this one, has the file open."""
+
+
+class StoreForeign(StorageError):
+    """The file is none of ours, or belongs to a node of another name or cluster."""
+
+
+class StoreTooNew(StorageError):
+    """The file was written by a later version of mmrepl than this one; upgrade, nothing was touched."""
+
+
+class StoreCorrupt(StorageError):
+    """Damage in the file; the message says where, and what can still be done."""
+
+
+class StoreFailed(StorageError):
+    """
+    A write or an fsync failed. A failed fsync is final: what the disk holds is unknown, so nothing more is acknowledged.
+
+    The write that met the failure is indefinite. Reopening finds out what is there.
+    """
+
+    definite = False
+
+
+class LogTruncated(MmreplError):
+    """The log has been cut above the place asked for. A snapshot brings the peer up to date. Nothing was changed."""
+
+
+class ResolverError(MmreplError):
+    """
+    A resolver raised, answered differently for the same siblings, or returned what cannot be stored.
+
+    The siblings stay as they are; ``read().siblings`` shows them.
+    """
