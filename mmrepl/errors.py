@@ -104,7 +104,9 @@ class Unavailable(MmreplError):
 
 class AckTimeout(Unavailable):
     """
-    Fewer members than asked for confirmed the write in time. It is in the log and will spread: do not repeat it blindly.
+    Fewer members than asked for confirmed the write in time.
+
+    It is in the log and will spread: do not repeat it blindly.
 
     ``confirmed`` and ``wanted`` count members, this node included.
     """
@@ -147,7 +149,9 @@ class StoreCorrupt(StorageError):
 
 class StoreFailed(StorageError):
     """
-    A write or an fsync failed. A failed fsync is final: what the disk holds is unknown, so nothing more is acknowledged.
+    A write or an fsync failed.
+
+    A failed fsync is final: what the disk holds is unknown, so nothing more is acknowledged.
 
     The write that met the failure is indefinite. Reopening finds out what is there.
     """
