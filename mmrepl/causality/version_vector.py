@@ -43,7 +43,7 @@ class VersionVector(Mapping[NodeId, int]):
     _counters: dict[NodeId, int]
 
     def __init__(self, counters: Mapping[NodeId, int] | Iterable[tuple[NodeId, int]] = ()) -> None:
-        pairs = dict(counters)
+        pairs: dict[NodeId, int] = dict(counters)
         for origin, counter in pairs.items():
             if counter < 0:
                 raise ValueError(f"counter of {origin} is negative: {counter}")
@@ -95,8 +95,8 @@ class VersionVector(Mapping[NodeId, int]):
 
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""
-        theirs = other._counters
-        return VersionVector({origin: min(counter, theirs.get(origin, 0)) for origin, counter in self._counters.items()})
+        theirs = other._counters.get
+        return VersionVector({origin: min(counter, theirs(origin, 0)) for origin, counter in self._counters.items()})
 
     def including(self, dot: Dot) -> VersionVector:
         """This vector, and *dot* with everything below it."""
