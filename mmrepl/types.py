@@ -16,6 +16,9 @@ Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict
 DEFAULT_TABLE = ""
 """The table that a replica itself is a mapping of."""
 
+DEPTH_MAX = 256
+"""Deeper values than this are never decoded, whatever the limits say: the decoder recurses on the C stack."""
+
 
 class NodeId(NamedTuple):
     """
@@ -53,7 +56,7 @@ class Limits:
 
     frame_bytes: int = field(default=16 * 1024 * 1024, validator=validators.ge(1024))
     delta_bytes: int = field(default=1024 * 1024, validator=validators.ge(1024))  # where a frame is considered full
-    depth: int = field(default=64, validator=validators.ge(1))
+    depth: int = field(default=64, validator=validators.and_(validators.ge(1), validators.le(DEPTH_MAX)))
     key_bytes: int = field(default=1024, validator=validators.ge(1))
     value_bytes: int = field(default=1024 * 1024, validator=validators.ge(1))
     vector_entries: int = field(default=4096, validator=validators.ge(1))
