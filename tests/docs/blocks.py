@@ -15,6 +15,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -30,7 +31,7 @@ class Scratch:
     """A folder and an event loop for one document; both are gone afterwards, and the old folder is current again."""
 
     def __init__(self) -> None:
-        self.home = os.getcwd()
+        self.home = Path.cwd()
         self.folder = tempfile.TemporaryDirectory(prefix="mmrepl-docs-")
         self.runner = asyncio.Runner()
         os.chdir(self.folder.name)

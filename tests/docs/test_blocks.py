@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def test_a_wrong_block_fails(text):
 
 def test_files_stay_in_the_scratch_folder():
     """A document that writes a file leaves none behind, and the current folder is as it was."""
-    here = os.getcwd()
+    here = Path.cwd()
     names = run("""
         ```python
         from pathlib import Path
@@ -98,7 +97,7 @@ def test_files_stay_in_the_scratch_folder():
         where = Path("paris.db").absolute()
         ```
         """)
-    assert os.getcwd() == here
+    assert Path.cwd() == here
     assert not names["where"].exists()
     assert not Path("paris.db").exists()
 
