@@ -36,7 +36,10 @@ class Dot(NamedTuple):
         origin, colon, counter = text.rpartition(":")
         if not colon:
             raise ValueError(f"{text!r} is no dot: expected name~incarnation:counter")
-        return cls(NodeId.parse(origin), int(counter))
+        dot = cls(NodeId.parse(origin), int(counter))
+        if not 1 <= dot.counter <= COUNTER_MAX or str(dot) != text:
+            raise ValueError(f"{text!r} is no dot: its counter is out of range, or it is not written as we write it")
+        return dot
 
 
 COUNTER_BITS = 47

@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping
 from typing import final
 
-from mmrepl.causality.dot import Dot
+from mmrepl.causality.dot import COUNTER_MAX, Dot
 from mmrepl.types import NodeId
 
 
@@ -45,9 +45,16 @@ class VersionVector(Mapping[NodeId, int]):
     def __init__(self, counters: Mapping[NodeId, int] | Iterable[tuple[NodeId, int]] = ()) -> None:
         pairs: dict[NodeId, int] = dict(counters)
         for origin, counter in pairs.items():
-            if counter < 0:
-                raise ValueError(f"counter of {origin} is negative: {counter}")
+            if not 0 <= counter <= COUNTER_MAX:
+                raise ValueError(f"counter of {origin} must be in 0 … 2**47 - 1, not {counter}")
         self._counters = {origin: counter for origin, counter in pairs.items() if counter}
+
+    @classmethod
+    def _of(cls, counters: dict[NodeId, int]) -> VersionVector:
+        """A vector that owns *counters*, made from valid vectors: each in range, none zero. Nothing is checked."""
+        vector = cls.__new__(cls)
+        vector._counters = counters
+        return vector
 
     # -- mapping
 
@@ -91,16 +98,20 @@ class VersionVector(Mapping[NodeId, int]):
         for origin, counter in other._counters.items():
             if counter > joined.get(origin, 0):
                 joined[origin] = counter
-        return VersionVector(joined)
+        return VersionVector._of(joined)
 
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""
-        theirs = other._counters.get
-        return VersionVector({origin: min(counter, theirs(origin, 0)) for origin, counter in self._counters.items()})
+        theirs = other._counters
+        return VersionVector._of(
+            {origin: min(counter, theirs[origin]) for origin, counter in self._counters.items() if origin in theirs}
+        )
 
     def including(self, dot: Dot) -> VersionVector:
         """This vector, and *dot* with everything below it."""
-        return self if self.covers(dot) else VersionVector({**self._counters, dot.origin: dot.counter})
+        if self._counters.get(dot.origin, 0) >= dot.counter:
+            return self
+        return VersionVector({**self._counters, dot.origin: dot.counter})
 
     def lacks(self, other: VersionVector) -> dict[NodeId, tuple[int, int]]:
         """
