@@ -1,0 +1,71 @@
+"""
+One side of a comparison, in a process of its own: ``python -m benchmarks.side MODULE:FUNCTION ARGUMENTS``.
+
+A fresh process has nobody else's garbage, caches or threads; its resident memory is its own. The function gets the
+arguments (a JSON object) as keywords and answers with numbers; the last line on stdout is its answer in JSON. What
+cannot be measured (a package or a method that is not there) answers ``{"unavailable": why}``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Reading = dict[str, Any]
+"""What a side answers: numbers by name."""
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Unavailable(Exception):
+    """The thing to measure is not there; the message says what is missing."""
+
+
+def settle() -> None:
+    """Forget the garbage of the preparations, and keep the collector from visiting the workload while we measure."""
+    gc.collect()
+    gc.freeze()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that *work* takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is really there, as Linux counts it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def answer(target: str, arguments: dict[str, Any], profile: str | None) -> Reading:
+    """The reading of ``module:function``; an exception becomes the reason why there is none."""
+    module, _, function = target.partition(":")
+    try:
+        work = getattr(importlib.import_module(module), function)
+        if profile is None:
+            reading: Reading = work(**arguments)
+            return reading
+        import cProfile
+
+        profiler = cProfile.Profile()
+        reading = profiler.runcall(work, **arguments)
+        profiler.dump_stats(profile)
+        return reading
+    except Exception as error:  # noqa: BLE001 — whatever it is, the table says it
+        traceback.print_exc()
+        return {"unavailable": f"{type(error).__name__}: {error}"}
+
+
+if __name__ == "__main__":
+    reading = answer(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)
+    sys.stdout.write("\n" + json.dumps(reading) + "\n")
