@@ -50,7 +50,6 @@ OUTSIDE = frozenset(
         "getpass",
         "glob",
         "http",
-        "io",
         "locale",
         "logging",
         "mmap",
