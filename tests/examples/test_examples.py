@@ -30,11 +30,11 @@ def told(source: str, what: str) -> list[str]:
 
 def runs() -> list[object]:
     """One parameter set for each run of each example."""
-    found = []
-    for path in EXAMPLES:
-        for arguments in told(path.read_text(encoding="utf-8"), "run") or [""]:
-            found.append(pytest.param(path, arguments, id=f"{path.stem} {arguments}".strip()))
-    return found
+    return [
+        pytest.param(path, arguments, id=f"{path.stem} {arguments}".strip())
+        for path in EXAMPLES
+        for arguments in told(path.read_text(encoding="utf-8"), "run") or [""]
+    ]
 
 
 def run(path: Path, arguments: str, scratch: Path) -> subprocess.CompletedProcess[str]:
