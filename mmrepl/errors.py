@@ -16,7 +16,9 @@ may have happened (it is in the log and may spread), so that a blind retry could
     ├── PeerError                  a peer's doing; it costs that peer its connection, nothing else
     │   ├── FrameError             bytes that are no frame: magic, version, length, checksum, depth, type
     │   ├── PeerRefused            the hello does not fit: cluster, identity, protocol, secret
-    │   └── Equivocation           one dot, two contents
+    │   ├── Equivocation           one dot, two contents
+    │   ├── DeltaGap               a delta that stands on operations which are not here; nothing was applied
+    │   └── StampAhead             operations stamped too far in the future; nothing was applied
     ├── Unavailable                the world's doing, on the network
     │   ├── AckTimeout             the write is in the log, fewer members confirmed it than asked for; indefinite
     │   ├── ClockAhead             our own clock is further ahead of the others than ``max_drift``; definite
@@ -96,6 +98,18 @@ class Equivocation(PeerError):
     """A peer offered another content for a dot that we already hold."""
 
 
+class DeltaGap(PeerError):
+    """A delta stands on operations that are not here (law L4): ask for one since this replica's version."""
+
+
+class StampAhead(PeerError):
+    """Operations stamped further in the future than ``limits.max_drift_ms``; *ahead_ms* says by how much."""
+
+    def __init__(self, message: str, *, ahead_ms: int) -> None:
+        super().__init__(message)
+        self.ahead_ms = ahead_ms
+
+
 class Unavailable(MmreplError):
     """What was asked needs somebody who does not answer now."""
 
@@ -168,4 +182,15 @@ class ResolverError(MmreplError):
     A resolver raised, answered differently for the same siblings, or returned what cannot be stored.
 
     The siblings stay as they are; ``read().siblings`` shows them.
+
+    ``policy`` is the resolver's, ``siblings`` are those that it failed on, in canonical order.
     """
+
+    def __init__(self, message: str, *, policy: str = "", siblings: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.siblings = siblings
+
+    def at(self, place: str) -> ResolverError:
+        """The same error, its message beginning with *place*: the key and table, which a resolver does not know."""
+        return ResolverError(f"{place}: {self}", policy=self.policy, siblings=self.siblings)
