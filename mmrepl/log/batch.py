@@ -1,0 +1,190 @@
+"""
+A batch: consecutive operations as columns of bytes, the one encoding for wire and disk.
+
+Origins and tables are named once; keys, stamps and payloads follow as columns in log order; stamps as differences;
+payload bytes untouched (law L6). An operation whose context is nothing but its own origin's past, by far the usual
+case, costs no context. A *void* stands for an operation that was overwritten by a later one **of the same batch**:
+it has a dot and nothing else. Because a batch is applied whole or not at all, nobody can observe that it is missing.
+
+The encoding is MessagePack, one typed call each way: about 0.1 microseconds an operation to encode, 0.3 to decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate, chain, groupby, islice, repeat
+from operator import sub
+from typing import NamedTuple
+
+import msgspec
+
+from mmrepl.causality.dot import COUNTER_MAX
+from mmrepl.errors import FrameError
+from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
+
+
+class Run(NamedTuple):
+    """Consecutive operations of one origin. A void run has no entries in the columns."""
+
+    origin: int  # reference into Batch.origins
+    first: int  # counter of the first operation
+    size: int
+    void: bool
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Columns of operations in log order. `check` after decoding what somebody else made."""
+
+    origins: list[tuple[str, int]]  # (name, incarnation)
+    tables: list[str]
+    runs: list[int]  # flat triples: origin reference, first counter, count (negative: that many voids)
+    table_runs: list[int]  # flat pairs: table reference, count; empty when all are of tables[0]
+    keys: list[str]
+    stamps: list[int]  # the first, then differences
+    payloads: list[bytes | None]  # None is a tombstone
+    contexts: list[list[int]]  # [index into the columns, origin reference, counter, origin reference, counter, ...]
+
+    def __len__(self) -> int:
+        """Number of operations that are present (voids not counted)."""
+        return len(self.keys)
+
+    @property
+    def dot_count(self) -> int:
+        """Number of operations, voids included."""
+        return sum(map(abs, self.runs[2::3]))
+
+    def iter_runs(self) -> Iterator[Run]:
+        """The runs, in log order."""
+        flat = iter(self.runs)
+        for origin, first, count in zip(flat, flat, flat, strict=True):
+            yield Run(origin, first, abs(count), count < 0)
+
+    def iter_tables(self) -> Iterator[tuple[int, int]]:
+        """(table reference, count) over the columns, in order."""
+        if not self.table_runs:
+            yield 0, len(self.keys)
+            return
+        flat = iter(self.table_runs)
+        yield from zip(flat, flat, strict=True)
+
+    def absolute_stamps(self) -> list[int]:
+        """The stamps themselves."""
+        return list(accumulate(self.stamps))
+
+    def node_ids(self) -> list[NodeId]:
+        """The origins, as node ids."""
+        return [NodeId(name, incarnation) for name, incarnation in self.origins]
+
+    def check(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        """
+        Refuse a batch whose columns do not fit together or pass a limit.
+
+        Raises:
+            FrameError: what is wrong. Cost: proportional to the batch, at C speed.
+        """
+        count = len(self.keys)
+        if not len(self.stamps) == len(self.payloads) == count:
+            raise FrameError(f"columns of {count} keys, {len(self.stamps)} stamps, {len(self.payloads)} payloads")
+        if len(self.runs) % 3 or len(self.table_runs) % 2:
+            raise FrameError("runs are cut off")
+        if len(self.origins) > limits.vector_entries or len(self.tables) > limits.tables:
+            raise FrameError(f"{len(self.origins)} origins, {len(self.tables)} tables: more than allowed")
+        if len(set(self.origins)) != len(self.origins) or len(set(self.tables)) != len(self.tables):
+            raise FrameError("an origin or a table is named twice")
+        _check_names(self.origins, self.tables, limits)
+        present = 0
+        for origin, first, run_count, void in self.iter_runs():
+            if not 0 <= origin < len(self.origins) or first < 1 or run_count < 1 or first + run_count > COUNTER_MAX:
+                raise FrameError(f"a run of origin {origin}, first {first}, count {run_count}")
+            present += 0 if void else run_count
+        if present != count:
+            raise FrameError(f"runs speak of {present} operations, columns of {count}")
+        refs, counts = self.table_runs[0::2], self.table_runs[1::2]
+        if any(not 0 <= ref < len(self.tables) for ref in refs) or any(n < 1 for n in counts):
+            raise FrameError("a reference to a table that was not named")
+        if count and (sum(counts) != count if counts else not self.tables):
+            raise FrameError("table runs do not cover the operations")
+        if count:
+            self._check_columns(limits)
+        for entry in self.contexts:
+            self._check_context(entry, limits)
+
+    def _check_columns(self, limits: Limits) -> None:
+        longest = max(map(len, self.keys))
+        if longest > limits.key_bytes // 4 and any(len(key.encode()) > limits.key_bytes for key in self.keys):
+            raise FrameError(f"a key is longer than {limits.key_bytes} bytes")
+        if max(map(len, filter(None, self.payloads)), default=0) > limits.value_bytes:
+            raise FrameError(f"a value is larger than {limits.value_bytes} bytes")
+        if b"" in self.payloads:
+            raise FrameError("a value of no bytes")
+        stamps = self.absolute_stamps()
+        if min(stamps) < 0 or max(stamps) >= 1 << 63:
+            raise FrameError("a timestamp out of range")
+
+    def _check_context(self, entry: list[int], limits: Limits) -> None:
+        if len(entry) % 2 != 1 or not 0 <= entry[0] < len(self.keys) or len(entry) // 2 > limits.vector_entries:
+            raise FrameError("a context that belongs to no operation")
+        if any(not 0 <= ref < len(self.origins) for ref in entry[1::2]):
+            raise FrameError("a context that names no origin")
+        if any(not 1 <= counter <= COUNTER_MAX for counter in entry[2::2]):
+            raise FrameError("a context with a counter out of range")
+
+
+def _check_names(origins: list[tuple[str, int]], tables: list[str], limits: Limits) -> None:
+    for name, incarnation in origins:
+        if not name or len(name.encode()) > limits.key_bytes or not 0 <= incarnation < 1 << 63:
+            raise FrameError(f"an origin of {len(name)} characters, incarnation {incarnation}")
+    for table in tables:
+        if len(table.encode()) > limits.key_bytes:
+            raise FrameError(f"a table name of {len(table)} characters")
+
+
+def differences(stamps: list[int]) -> list[int]:
+    """
+    The first, then each less its predecessor; `itertools.accumulate` is the inverse.
+
+    >>> differences([10, 11, 15])
+    [10, 1, 4]
+    """
+    return stamps[:1] + list(map(sub, islice(stamps, 1, None), stamps))
+
+
+def run_lengths(refs: list[int]) -> list[int]:
+    """
+    Flat pairs (reference, count); empty when there is one reference and it is 0.
+
+    >>> run_lengths([0, 0, 2]), run_lengths([0, 0])
+    ([0, 2, 2, 1], [])
+    """
+    if not any(refs):
+        return []
+    return list(chain.from_iterable((ref, len(list(group))) for ref, group in groupby(refs)))
+
+
+def expand(pairs: Iterator[tuple[int, int]]) -> Iterator[int]:
+    """The inverse of run lengths: each reference, count times."""
+    return chain.from_iterable(repeat(ref, count) for ref, count in pairs)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Batch)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The bytes of a batch."""
+    return _encoder.encode(batch)
+
+
+def decode_batch(data: bytes | memoryview, limits: Limits = DEFAULT_LIMITS) -> Batch:
+    """
+    The batch of these bytes, checked.
+
+    Raises:
+        FrameError: bytes that are no batch, or pass a limit.
+    """
+    try:
+        batch = _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"no batch of operations: {error}") from error
+    batch.check(limits)
+    return batch

@@ -1,0 +1,254 @@
+"""
+The columns of one origin: what it wrote, indexed by its own counter.
+
+The *dense* part holds every operation from ``base`` on, as parallel columns: the position in our log at which it
+was applied, the stamp, the table, the key, the payload. The *settled* part holds what is still live from below
+``base``, in segments of sparse columns ordered by counter. A cut moves the border upwards: live operations go into
+a segment, the others are gone. So a live value is found by arithmetic when it is young, by two bisections when it
+is old, and costs no object of its own but its bytes.
+
+An operation that was overwritten is *buried*: its slot remembers at which position, because a batch that holds both
+need not carry it (see `mmrepl.log.batch`, voids).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Final
+
+from mmrepl.types import NodeId
+
+VOID: Final = b"\xc1"
+"""Stands in the payload column where the payload is gone. 0xc1 is the one byte that begins no MessagePack value."""
+
+Context = tuple[int, ...]
+"""A causal context in packed form: one packed dot an origin, ascending."""
+
+SEGMENT_OPERATIONS = 4096
+
+
+class Segment:
+    """Settled operations of one origin, ascending by counter. Saved and loaded whole, under its number."""
+
+    __slots__ = (
+        "buried",
+        "contexts",
+        "counters",
+        "dead",
+        "dead_saved",
+        "keys",
+        "number",
+        "payloads",
+        "stamps",
+        "tables",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.counters = array("q")
+        self.stamps = array("q")
+        self.tables = array("H")
+        self.keys: list[str] = []
+        self.payloads: list[bytes | None] = []
+        self.contexts: dict[int, Context] = {}  # counter -> context, where it is not plain
+        self.buried: dict[int, int] = {}  # index -> position; buried, and the payload is still held
+        self.dead = 0  # how many of the entries were buried since
+        self.dead_saved = 0  # how many of those the journal has on disk
+
+    def __len__(self) -> int:
+        return len(self.counters)
+
+    def append(
+        self, counter: int, stamp: int, table: int, key: str, payload: bytes | None, context: Context | None
+    ) -> None:
+        """Add an operation above all others of the segment."""
+        self.counters.append(counter)
+        self.stamps.append(stamp)
+        self.tables.append(table)
+        self.keys.append(key)
+        self.payloads.append(payload)
+        if context is not None:
+            self.contexts[counter] = context
+
+    def dead_counters(self) -> list[int]:
+        """Counters of the entries that were buried."""
+        return [counter for index, counter in enumerate(self.counters) if self.is_dead(index)]
+
+    def is_dead(self, index: int) -> bool:
+        """Whether the entry was buried."""
+        return self.payloads[index] is VOID or index in self.buried
+
+    def void(self, index: int) -> None:
+        """Let the payload of an entry go."""
+        self.payloads[index] = VOID
+        self.contexts.pop(self.counters[index], None)
+
+    def release(self, position: int) -> None:
+        """Let the payloads go of what was buried before *position*."""
+        for index in [index for index, at in self.buried.items() if at < position]:
+            del self.buried[index]
+            self.void(index)
+
+    def find(self, counter: int) -> int:
+        """Index of *counter*, or -1."""
+        index = bisect_left(self.counters, counter)
+        return index if index < len(self.counters) and self.counters[index] == counter else -1
+
+
+class Columns:
+    """Everything known of one origin. Mutable; owned by the `OpLog`."""
+
+    __slots__ = (
+        "base", "buried", "contexts", "index", "keys", "origin", "payloads", "positions", "segments", "stamps", "tables"
+    )  # fmt: skip
+
+    def __init__(self, origin: NodeId, index: int) -> None:
+        self.origin = origin
+        self.index = index  # our number for this origin
+        self.base = 1  # counter of the first dense operation
+        self.positions = array("q")  # strictly ascending
+        self.stamps = array("q")
+        self.tables = array("H")
+        self.keys: list[str] = []
+        self.payloads: list[bytes | None] = []
+        self.buried = array("q")  # position of the operation that overwrote this one; 0 while it is live
+        self.contexts: dict[int, Context] = {}  # counter -> context, where it is not plain
+        self.segments: list[Segment] = []  # ascending, disjoint, all below base
+
+    @property
+    def head(self) -> int:
+        """Highest counter applied; everything below it was applied too."""
+        return self.base + len(self.stamps) - 1
+
+    def last_before(self, position: int) -> int:
+        """Highest counter whose operation stands before *position* of the log, or ``base - 1``."""
+        return self.base + bisect_left(self.positions, position) - 1
+
+    # -- reading
+
+    def payload(self, counter: int) -> bytes | None:
+        """The payload of a live operation. Raises KeyError when it is not held."""
+        offset = counter - self.base
+        if offset >= 0:
+            return self.payloads[offset]
+        segment, index = self._settled(counter)
+        return segment.payloads[index]
+
+    def entry(self, counter: int) -> tuple[int, int, str, bytes | None, Context | None]:
+        """(stamp, table, key, payload, context) of an operation; a context of None is plain. KeyError: not held."""
+        offset = counter - self.base
+        if offset >= 0:
+            context = self.contexts.get(counter)
+            return self.stamps[offset], self.tables[offset], self.keys[offset], self.payloads[offset], context
+        segment, index = self._settled(counter)
+        context = segment.contexts.get(counter)
+        return segment.stamps[index], segment.tables[index], segment.keys[index], segment.payloads[index], context
+
+    def _settled(self, counter: int) -> tuple[Segment, int]:
+        place = bisect_right(self.segments, counter, key=lambda segment: segment.counters[0]) - 1
+        if place >= 0:
+            segment = self.segments[place]
+            index = segment.find(counter)
+            if index >= 0:
+                return segment, index
+        raise KeyError(f"{self.origin}:{counter} is not held")
+
+    # -- changing
+
+    def bury(self, counter: int, position: int, *, forget_payload: bool) -> None:
+        """The operation was overwritten, at *position* of the log. Its payload goes unless peers may still want it."""
+        offset = counter - self.base
+        if offset >= 0:
+            self.buried[offset] = position
+            if forget_payload:
+                self.payloads[offset] = VOID
+                self.contexts.pop(counter, None)
+            return
+        segment, index = self._settled(counter)
+        if not segment.is_dead(index):
+            segment.dead += 1
+        if forget_payload:
+            segment.buried.pop(index, None)
+            segment.void(index)
+        else:
+            segment.buried[index] = position
+
+    def settle(self, through: int, next_number: Iterator[int]) -> list[Segment]:
+        """
+        Move the border to above *through*: live operations into segments, all others out. Returns changed segments.
+
+        Cost: proportional to what is moved.
+        """
+        count = through - self.base + 1
+        if count <= 0:
+            return []
+        changed: list[Segment] = []
+        segment = self.segments[-1] if self.segments else None
+        for offset in range(count):
+            if self.buried[offset] or self.payloads[offset] is VOID:
+                continue
+            if segment is None or len(segment) >= SEGMENT_OPERATIONS:
+                segment = Segment(next(next_number))
+                self.segments.append(segment)
+            if not changed or changed[-1] is not segment:
+                changed.append(segment)
+            counter = self.base + offset
+            context = self.contexts.get(counter)
+            segment.append(
+                counter, self.stamps[offset], self.tables[offset], self.keys[offset], self.payloads[offset], context
+            )
+        for column in (self.positions, self.stamps, self.tables, self.keys, self.payloads, self.buried):
+            del column[:count]
+        if self.contexts:
+            self.contexts = {counter: context for counter, context in self.contexts.items() if counter > through}
+        self.base = through + 1
+        return changed
+
+    def compact(self, next_number: Iterator[int]) -> tuple[list[Segment], list[int]]:
+        """
+        Rewrite segments that are half dead. Returns the new segments and the numbers of those that they replace.
+
+        Cost: proportional to the segments rewritten, so amortised constant a burial.
+        """
+        if not any(segment.dead * 2 > len(segment) for segment in self.segments):
+            return [], []
+        fresh: list[Segment] = []
+        gone: list[int] = []
+        kept: list[Segment] = []
+        for segment in self.segments:
+            if segment.dead * 2 <= len(segment) or segment.buried:
+                kept.append(segment)
+                continue
+            gone.append(segment.number)
+            # a neighbour that was rewritten just now takes the rest in, or small segments would pile up
+            target = kept[-1] if kept and kept[-1] in fresh and len(kept[-1]) < SEGMENT_OPERATIONS // 2 else None
+            for index, counter in enumerate(segment.counters):
+                if segment.is_dead(index):
+                    continue
+                payload = segment.payloads[index]
+                if target is None:
+                    target = Segment(next(next_number))
+                    fresh.append(target)
+                    kept.append(target)
+                context = segment.contexts.get(counter)
+                target.append(
+                    counter, segment.stamps[index], segment.tables[index], segment.keys[index], payload, context
+                )
+        self.segments = kept
+        return fresh, gone
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        count = len(self.stamps)
+        assert len(self.positions) == len(self.tables) == len(self.keys) == count
+        assert len(self.payloads) == len(self.buried) == count
+        assert all(a < b for a, b in zip(self.positions, self.positions[1:], strict=False)), "log order"
+        assert all(self.base <= counter <= self.head for counter in self.contexts)
+        counters = [counter for segment in self.segments for counter in segment.counters]
+        assert counters == sorted(set(counters)), "settled operations ascend"
+        assert not counters or counters[-1] < self.base
+        assert all(len(segment) for segment in self.segments)
+        for segment in self.segments:
+            assert segment.dead == len(segment.dead_counters())

@@ -1,0 +1,411 @@
+"""
+The operation log: every operation of every origin, in the order in which we applied them.
+
+Each origin is contiguous from its ``base`` on (see `mmrepl.log.columns`); across origins each operation has a
+*position*, counted from 1, local to this node and never on the wire. "What does a peer lack" is a suffix of each
+origin, "what came since" a range of positions: both are slices of columns.
+
+An operation that was overwritten within a batch need not be in it: the receiver would only throw it away. It leaves
+a void, because its counter must not be missing. The rule is exact: void if the operation that buried it stands in
+the same batch, for a batch is applied whole. Where the payload is already gone, the batch is made long enough for
+the rule to hold; where that would make it too long, the answer is `LogTruncated`, and a snapshot.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from itertools import count
+from operator import itemgetter
+
+from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import LogTruncated
+from mmrepl.log.batch import Batch, differences, run_lengths
+from mmrepl.log.columns import VOID, Columns, Context, Segment
+from mmrepl.log.operation import Operation
+from mmrepl.types import NodeId
+
+Slice = tuple[Columns, int, int]
+"""Operations of one origin: first and last counter, inclusive."""
+
+
+class OpLog:
+    """
+    Owner of the columns. Knows nothing of what a key's state is; the store tells it what is buried.
+
+    Packed dots are ``origin index << 47 | counter``; origin indexes are this log's own.
+    """
+
+    def __init__(self) -> None:
+        self.columns: list[Columns] = []
+        self.table_names: list[str] = []
+        self.end = 1  # position that the next operation gets
+        self.start = 1  # every position from here to the end is dense; below, only settled operations are left
+        self._indexes: dict[NodeId, int] = {}
+        self._table_ids: dict[str, int] = {}
+        self._segment_numbers = count(1)
+
+    # -- names
+
+    def origin(self, node: NodeId) -> Columns:
+        """The columns of *node*, made when they are new."""
+        index = self._indexes.get(node)
+        if index is None:
+            index = self._indexes[node] = len(self.columns)
+            self.columns.append(Columns(node, index))
+        return self.columns[index]
+
+    def known(self, node: NodeId) -> Columns | None:
+        """The columns of *node*, if there are any."""
+        index = self._indexes.get(node)
+        return None if index is None else self.columns[index]
+
+    def table_id(self, name: str) -> int:
+        """Our number of the table, given when it is new."""
+        number = self._table_ids.get(name)
+        if number is None:
+            number = self._table_ids[name] = len(self.table_names)
+            self.table_names.append(name)
+        return number
+
+    def dot(self, packed: int) -> Dot:
+        """The dot of a packed one."""
+        return Dot(self.columns[packed >> COUNTER_BITS].origin, packed & COUNTER_MAX)
+
+    def pack(self, dot: Dot) -> int:
+        """The packed dot of a dot; its origin is entered when it is new."""
+        return self.origin(dot.origin).index << COUNTER_BITS | dot.counter
+
+    def unpack_context(self, context: Context) -> VersionVector:
+        """A packed context as a version vector."""
+        return VersionVector({self.columns[p >> COUNTER_BITS].origin: p & COUNTER_MAX for p in context})
+
+    def vector(self) -> VersionVector:
+        """What the log has: the version vector of the store. Cost: proportional to the number of origins."""
+        return VersionVector({columns.origin: columns.head for columns in self.columns})
+
+    def floor(self) -> VersionVector:
+        """Below this, operations were cut; a peer that lacks some of it needs a snapshot."""
+        return VersionVector({columns.origin: columns.base - 1 for columns in self.columns})
+
+    # -- growing
+
+    def append(
+        self, columns: Columns, stamp: int, table: int, key: str, payload: bytes | None, context: Context | None
+    ) -> int:
+        """Add the next operation of an origin; returns its counter. Its position is the old ``end``."""
+        position = self.end
+        columns.positions.append(position)
+        columns.stamps.append(stamp)
+        columns.tables.append(table)
+        columns.keys.append(key)
+        columns.payloads.append(payload)
+        columns.buried.append(0)
+        counter = columns.base + len(columns.stamps) - 1
+        if context is not None:
+            columns.contexts[counter] = context
+        self.end = position + 1
+        return counter
+
+    def extend(
+        self, columns: Columns, stamps: list[int], tables: list[int], keys: list[str], payloads: list[bytes | None]
+    ) -> None:
+        """Add a run of operations of an origin."""
+        size, position = len(keys), self.end
+        columns.positions.extend(range(position, position + size))
+        columns.stamps.extend(stamps)
+        columns.tables.extend(tables)
+        columns.keys.extend(keys)
+        columns.payloads.extend(payloads)
+        columns.buried.frombytes(bytes(8 * size))
+        self.end = position + size
+
+    def extend_void(self, columns: Columns, size: int, buried_at: int) -> None:
+        """Add operations of which only the dots are known: they were overwritten by what ends at *buried_at*."""
+        self.extend(columns, [0] * size, [0] * size, [""] * size, [VOID] * size)
+        columns.buried[-size:] = array("q", [buried_at]) * size
+
+    # -- slicing
+
+    def missing(self, vector: Mapping[NodeId, int], until: int | None = None) -> list[Slice]:
+        """
+        What somebody with *vector* lacks of the log before position *until*, an origin at a time.
+
+        Cost: proportional to the number of origins.
+
+        Raises:
+            LogTruncated: some of it has been cut.
+        """
+        slices: list[Slice] = []
+        for columns in self.columns:
+            first, last = vector.get(columns.origin, 0) + 1, columns.head
+            if until is not None and until < self.end:
+                last = columns.last_before(until)
+            if first > last:
+                continue
+            if first < columns.base:
+                raise LogTruncated(
+                    f"operations {first} to {columns.base - 1} of {columns.origin} have been cut from the log;"
+                    " a snapshot brings the peer up to date"
+                )
+            slices.append((columns, first, last))
+        return slices
+
+    def range(self, first: int, end: int) -> list[Slice]:
+        """The operations at positions from *first* to before *end*, an origin at a time."""
+        slices: list[Slice] = []
+        for columns in self.columns:
+            low = bisect_left(columns.positions, first)
+            high = bisect_left(columns.positions, end, lo=low)
+            if low < high:
+                slices.append((columns, columns.base + low, columns.base + high - 1))
+        return slices
+
+    def reach(self, slices: list[Slice], until: int) -> int:
+        """
+        The end position that a batch of *slices* must reach so that every payload that is gone is a legal void.
+
+        Never below *until*. The caller extends its slices to the answer and asks again until it is stable.
+        """
+        for columns, first, last in slices:
+            low, high = first - columns.base, last - columns.base + 1
+            if VOID in columns.payloads[low:high]:
+                for offset in range(low, high):
+                    if columns.payloads[offset] is VOID:
+                        until = max(until, columns.buried[offset] + 1)
+        return until
+
+    def batch(self, slices: list[Slice], until: int) -> Batch:
+        """
+        The slices as one batch in log order. What was buried before position *until* becomes a void.
+
+        Cost: proportional to the answer; column slices where an origin stands alone or nothing was buried.
+        """
+        build = _BatchBuilder(self, until)
+        for columns, first, last in _in_log_order(slices):
+            build.add(columns, first, last)
+        return build.batch()
+
+    def operations(self, slices: list[Slice]) -> Iterator[Operation]:
+        """The slices as objects in log order, without those whose payload is gone. Cost: some 2 microseconds each."""
+        for columns, first, last in _in_log_order(slices):
+            for counter in range(first, last + 1):
+                if columns.payloads[counter - columns.base] is not VOID:
+                    yield self.operation(columns, counter)
+
+    def operation(self, columns: Columns, counter: int) -> Operation:
+        """One operation that is held. Raises KeyError when it is not."""
+        stamp, table, key, payload, context = columns.entry(counter)
+        plain = VersionVector({columns.origin: counter - 1})
+        vector = plain if context is None else self.unpack_context(context)
+        return Operation(Dot(columns.origin, counter), self.table_names[table], key, stamp, payload, vector)
+
+    # -- burying and cutting
+
+    def bury(self, packed: int, position: int, *, forget_payload: bool) -> None:
+        """The operation *packed* was overwritten by the one at *position*."""
+        self.columns[packed >> COUNTER_BITS].bury(packed & COUNTER_MAX, position, forget_payload=forget_payload)
+
+    def bury_voids(self, position: int) -> None:
+        """Take it that every void was buried as late as *position*: after loading nobody knows any better."""
+        for columns in self.columns:
+            if VOID in columns.payloads:
+                for offset, payload in enumerate(columns.payloads):
+                    if payload is VOID:
+                        columns.buried[offset] = position
+
+    def prefix_below(self, watermark: Mapping[NodeId, int]) -> int:
+        """The first position whose operation the *watermark* does not cover. Cost: proportional to the origins."""
+        first = self.end
+        for columns in self.columns:
+            offset = max(0, watermark.get(columns.origin, 0) + 1 - columns.base)
+            if offset < len(columns.positions):
+                first = min(first, columns.positions[offset])
+        return first
+
+    def cut(self, position: int) -> list[Segment]:
+        """Settle everything before *position*; returns the segments that changed. Cost: proportional to the cut."""
+        changed: list[Segment] = []
+        for columns in self.columns:
+            size = bisect_left(columns.positions, position)
+            changed += columns.settle(columns.base + size - 1, self._segment_numbers)
+        self.start = max(self.start, min(position, self.end))
+        return changed
+
+    def settle_origin(self, columns: Columns, through: int) -> None:
+        """Settle one origin by itself and let its counters continue above *through* (a snapshot was joined)."""
+        columns.settle(min(through, columns.head), self._segment_numbers)
+        columns.base = max(columns.base, through + 1)
+
+    def release(self, position: int) -> None:
+        """Let settled payloads go that were buried before *position*, which is durable."""
+        for columns in self.columns:
+            for segment in columns.segments:
+                if segment.buried:
+                    segment.release(position)
+
+    def compact(self) -> tuple[list[Segment], list[int]]:
+        """Rewrite half-dead segments: (new ones, numbers of those replaced)."""
+        fresh: list[Segment] = []
+        gone: list[int] = []
+        for columns in self.columns:
+            new, old = columns.compact(self._segment_numbers)
+            fresh += new
+            gone += old
+        return fresh, gone
+
+    def settled_append(
+        self, columns: Columns, counter: int, stamp: int, table: int, key: str, payload: bytes | None,
+        context: Context | None, *, number: int | None = None,
+    ) -> None:  # fmt: skip
+        """Add an operation (of a snapshot, or of saved segment *number*) above all settled ones of its origin."""
+        segment = columns.segments[-1] if columns.segments else None
+        if segment is None or (len(segment) >= 4096 if number is None else segment.number != number):
+            segment = Segment(next(self._segment_numbers) if number is None else number)
+            columns.segments.append(segment)
+        segment.append(counter, stamp, table, key, payload, context)
+
+    def continue_segments_after(self, number: int) -> None:
+        """Number new segments from above *number* (the highest that was loaded)."""
+        self._segment_numbers = count(number + 1)
+
+    def segment_batch(self, columns: Columns, segment: Segment) -> Batch:
+        """A segment in the common encoding."""
+        build = _BatchBuilder(self, 0)
+        build.add_segment(columns, segment)
+        return build.batch()
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        positions = sorted(position for columns in self.columns for position in columns.positions)
+        assert len(positions) == len(set(positions)), "a position has one operation"
+        assert not positions or positions[-1] < self.end
+        assert self.start <= self.end
+        for index, columns in enumerate(self.columns):
+            assert columns.index == index == self._indexes[columns.origin]
+            columns.check()
+
+
+def _in_log_order(slices: list[Slice]) -> Iterator[Slice]:
+    """Cut slices of several origins into runs that follow each other in the log."""
+    if len(slices) == 1:
+        yield slices[0]
+        return
+    rest = [(columns.positions[first - columns.base], columns, first, last) for columns, first, last in slices]
+    rest.sort(key=itemgetter(0))
+    while len(rest) > 1:
+        _, columns, first, last = rest.pop(0)
+        size = bisect_left(columns.positions, rest[0][0], first - columns.base, last - columns.base + 1)
+        run_last = columns.base + size - 1
+        yield columns, first, run_last
+        if run_last < last:
+            insort(rest, (columns.positions[size], columns, run_last + 1, last), key=itemgetter(0))
+    for _, columns, first, last in rest:
+        yield columns, first, last
+
+
+class _BatchBuilder:
+    """Gathers runs into columns."""
+
+    def __init__(self, log: OpLog, until: int) -> None:
+        self._log = log
+        self._until = until
+        self._origins: dict[int, int] = {}  # origin index -> reference
+        self._tables: dict[int, int] = {}  # table id -> reference
+        self._runs: list[int] = []
+        self._refs: list[int] = []
+        self._keys: list[str] = []
+        self._stamps: list[int] = []
+        self._payloads: list[bytes | None] = []
+        self._contexts: list[list[int]] = []
+
+    def _origin(self, index: int) -> int:
+        return self._origins.setdefault(index, len(self._origins))
+
+    def add(self, columns: Columns, first: int, last: int) -> None:
+        """Operations *first* to *last*, voids left out."""
+        low, high = first - columns.base, last - columns.base + 1
+        buried = columns.buried[low:high]
+        if not any(buried):
+            self._present(columns, low, high)
+            return
+        until, payloads = self._until, columns.payloads
+        begin = low
+        while begin < high:
+            void = 0 < columns.buried[begin] < until
+            if not void and payloads[begin] is VOID:
+                raise LogTruncated(f"the payload of {columns.origin}:{columns.base + begin} is gone; send a snapshot")
+            end = begin + 1
+            while end < high and (0 < columns.buried[end] < until) == void and (void or payloads[end] is not VOID):
+                end += 1
+            if void:
+                self._run(columns, columns.base + begin, begin - end)
+            else:
+                self._present(columns, begin, end)
+            begin = end
+
+    def _run(self, columns: Columns, first: int, count: int) -> None:
+        ref = self._origin(columns.index)
+        runs = self._runs
+        if runs and runs[-3] == ref and runs[-2] + runs[-1] == first and runs[-1] > 0 < count:
+            runs[-1] += count
+        else:
+            runs += (ref, first, count)
+
+    def _present(self, columns: Columns, low: int, high: int) -> None:
+        first = columns.base + low
+        self._run(columns, first, high - low)
+        if columns.contexts:
+            at = len(self._keys) - low - columns.base
+            for counter in range(first, columns.base + high):
+                context = columns.contexts.get(counter)
+                if context is not None:
+                    self._context(at + counter, context)
+        self._table_refs(columns.tables[low:high])
+        self._keys += columns.keys[low:high]
+        self._stamps += columns.stamps[low:high]
+        self._payloads += columns.payloads[low:high]
+
+    def _table_refs(self, tables: array[int]) -> None:
+        refs = self._tables
+        if tables.count(tables[0]) == len(tables):
+            self._refs += [refs.setdefault(tables[0], len(refs))] * len(tables)
+        else:
+            self._refs += [refs.setdefault(table, len(refs)) for table in tables]
+
+    def _context(self, index: int, context: Context) -> None:
+        entry = [index]
+        for packed in context:
+            entry += (self._origin(packed >> COUNTER_BITS), packed & COUNTER_MAX)
+        self._contexts.append(entry)
+
+    def add_segment(self, columns: Columns, segment: Segment) -> None:
+        """The live operations of a segment."""
+        for index, counter in enumerate(segment.counters):
+            if segment.is_dead(index):
+                continue
+            self._run(columns, counter, 1)
+            context = segment.contexts.get(counter)
+            if context is not None:
+                self._context(len(self._keys), context)
+            self._table_refs(segment.tables[index : index + 1])
+            self._keys.append(segment.keys[index])
+            self._stamps.append(segment.stamps[index])
+            self._payloads.append(segment.payloads[index])
+
+    def batch(self) -> Batch:
+        """What was gathered."""
+        log = self._log
+        nodes = [log.columns[index].origin for index in self._origins]
+        return Batch(
+            origins=[(node.name, node.incarnation) for node in nodes],
+            tables=[log.table_names[table] for table in self._tables],
+            runs=self._runs,
+            table_runs=run_lengths(self._refs),
+            keys=self._keys,
+            stamps=differences(self._stamps),
+            payloads=self._payloads,
+            contexts=self._contexts,
+        )

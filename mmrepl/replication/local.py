@@ -1,0 +1,307 @@
+"""
+A replica by itself: what every core can do without peers.
+
+Writes go into the store and gather; `take_persist` hands out everything new as one commit, and `persisted` says that
+it has become durable. What is *durable* is all that may be told to others, so a delta never reaches beyond it.
+
+Deltas and snapshots are made and taken in here too, as messages: a replica that is shipped by hand, as bytes in a
+file or a queue, and a node on the network share this code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.clock.hlc import ahead_ms, ms_of
+from mmrepl.effects import Persist
+from mmrepl.errors import DeltaGap, FrameError, LogTruncated, StampAhead
+from mmrepl.log.batch import Batch
+from mmrepl.log.oplog import Slice
+from mmrepl.ports import Durability, Rng
+from mmrepl.store.journal import Journal
+from mmrepl.store.snapshot import Capture, capture, install
+from mmrepl.store.store import Store
+from mmrepl.store.table import Table
+from mmrepl.types import NodeId
+from mmrepl.wire.messages import Delta, Snapshot, from_wire, to_wire
+
+DELTA_OPERATIONS = 8192
+"""A delta for a peer that is far behind is divided into frames of about so many operations."""
+
+Blob: TypeAlias = list[Delta | Snapshot]
+
+
+@frozen
+class Merged:
+    """What a merge did: operations that were new here, and those that were known already."""
+
+    fresh: int
+    known: int
+
+
+def new_incarnation(name: str, rng: Rng) -> NodeId:
+    """An origin that nobody has been before: 63 random bits after the name."""
+    return NodeId(name, rng.getrandbits(63))
+
+
+class LocalCore:
+    """
+    Store and journal, and what is durable of them. Mutable, not thread-safe.
+
+    Without a *journal* nothing is persisted, and everything counts as durable at once.
+    """
+
+    def __init__(self, store: Store, journal: Journal | None = None) -> None:
+        self.store = store
+        self.journal = journal
+        self.durable = store.log.end  # positions before this are durable
+        self._durable_vector = store.version
+        self._handed_out: deque[tuple[int, VersionVector]] = deque()
+        self._durability = Durability.NONE  # the strongest asked for since the last commit
+        self._cut_at = 0  # end of the log at the last cut
+
+    # -- writing
+
+    def put(
+        self,
+        table: Table,
+        key: str,
+        payload: bytes | None,
+        wall_ms: int,
+        context: CausalContext | None = None,
+        durability: Durability = Durability.SYNC,
+    ) -> int:
+        """Write or delete; returns the counter of the dot, minted by ``store.node``. Errors are `Store.put`'s."""
+        counter = self.store.put(table, key, payload, wall_ms, context)
+        self._durability = max(self._durability, durability)
+        return counter
+
+    # -- durability
+
+    @property
+    def durable_vector(self) -> VersionVector:
+        """The version vector of what is durable."""
+        if self.journal is None and self.durable != self.store.log.end:
+            self.durable = self.store.log.end
+            self._durable_vector = self.store.version
+        return self._durable_vector
+
+    def take_persist(self) -> Persist | None:
+        """Everything not yet handed out, as one commit; None when there is nothing."""
+        journal = self.journal
+        if journal is None:
+            return None
+        commit = journal.take()
+        if commit is None:
+            return None
+        durability, self._durability = self._durability, Durability.NONE
+        self._handed_out.append((journal.persisted, self.store.version))
+        return Persist(commit, durability, journal.persisted)
+
+    def persisted(self, position: int) -> None:
+        """The commit that ends at *position* is durable, and with it all before."""
+        while self._handed_out and self._handed_out[0][0] <= position:
+            self.durable, self._durable_vector = self._handed_out.popleft()
+        if not self._handed_out:
+            self.store.log.release(self.durable)
+
+    def demand(self, durability: Durability) -> None:
+        """The next commit must be at least this durable (received operations are no writer's, and ask here)."""
+        self._durability = max(self._durability, durability)
+
+    def become(self, node: NodeId) -> None:
+        """Take a new incarnation."""
+        if self.journal is None:
+            self.store.become(node)
+        else:
+            self.journal.become(node)
+
+    def upkeep(self, *, position: int) -> bool:
+        """Cut the log before *position*, or rewrite small batches. Returns whether the next commit has to do it."""
+        journal = self.journal
+        if journal is None:
+            if position > self.store.log.start:
+                self.store.log.cut(min(position, self.store.log.end))
+                self.store.log.compact()
+            return False
+        if self._handed_out:
+            return False  # one commit at a time: a cut must not overtake what it stands on
+        if journal.cut(min(position, self.durable)):
+            self._cut_at = self.store.log.end
+            return True
+        return journal.merge_rows(self.durable)
+
+    # -- deltas out
+
+    def missing(self, vector: Mapping[NodeId, int]) -> list[Slice]:
+        """What a peer with *vector* lacks of what is durable. Raises LogTruncated."""
+        until = None if self.journal is None else self.durable
+        return self.store.log.missing(vector, until)
+
+    def delta(self, vector: VersionVector) -> Delta | None:
+        """
+        One frame with the first operations that a peer with *vector* lacks; None when it lacks nothing.
+
+        Operations that were overwritten within the frame are left out. What the frame stands on is *vector* itself.
+
+        Raises:
+            LogTruncated: the log does not reach back that far, or only in a frame larger than allowed.
+        """
+        slices = self.missing(vector)
+        if not slices:
+            return None
+        return Delta(to_wire(vector), self._frame(slices))
+
+    def _frame(self, slices: list[Slice]) -> Batch:
+        log, budget = self.store.log, DELTA_OPERATIONS
+        while True:
+            until = self._until(slices, budget)
+            chosen = _before(slices, until)
+            batch = log.batch(chosen, until)
+            size = sum(map(len, filter(None, batch.payloads))) + sum(map(len, batch.keys))
+            if size <= self.store.limits.delta_bytes or budget == 1:
+                break
+            budget = max(1, budget * self.store.limits.delta_bytes // (2 * size))
+        if size > self.store.limits.frame_bytes * 3 // 4:
+            raise LogTruncated(f"what is missing fits into no frame smaller than {size} bytes; send a snapshot")
+        return batch
+
+    def _until(self, slices: list[Slice], budget: int) -> int:
+        """The position up to which a frame of about *budget* operations of each origin goes."""
+        log = self.store.log
+        until = log.end if self.journal is None else self.durable
+        for columns, first, last in slices:
+            if last - first + 1 > budget:
+                until = min(until, columns.positions[first + budget - columns.base])
+        while True:
+            reach = log.reach(_before(slices, until), until)
+            if reach == until:
+                return until
+            until = reach
+
+    def blob(self, since: VersionVector) -> Blob:
+        """
+        Everything durable that a replica at *since* lacks: deltas that stand on each other, or a snapshot.
+
+        Empty when nothing is missing.
+        """
+        messages: Blob = []
+        vector = since
+        try:
+            while (delta := self.delta(vector)) is not None:
+                messages.append(delta)
+                vector = after(vector, delta.batch)
+        except LogTruncated:
+            taken = self.capture("blob")
+            return [self.snapshot_chunk(taken, index) for index in range(len(taken))]
+        return messages
+
+    # -- snapshots out
+
+    def can_capture(self) -> bool:
+        """Whether what lived at the durable clock is all still held: not while a cut is on its way to disk."""
+        return self.journal is None or self._cut_at <= self.durable
+
+    def capture(self, id: str) -> Capture:
+        """A snapshot of what is durable."""
+        vector = self.durable_vector
+        return capture(self.store, vector, self.durable, id)
+
+    def snapshot_chunk(self, taken: Capture, index: int) -> Snapshot:
+        """One chunk as a message."""
+        return Snapshot(taken.id, index, len(taken), to_wire(taken.clock), taken.batch(self.store, index))
+
+    # -- taking in
+
+    def check_stamps(self, batch: Batch, wall_ms: int) -> None:
+        """Raises StampAhead when a stamp of the batch is further in the future than ``limits.max_drift_ms``."""
+        if not batch.stamps:
+            return
+        newest = max(batch.absolute_stamps())
+        ahead = ahead_ms(newest, wall_ms)
+        if ahead > self.store.limits.max_drift_ms:
+            raise StampAhead(
+                f"operations stamped {ahead} ms ahead of our clock, {self.store.limits.max_drift_ms} are let in"
+                f" (limits.max_drift_ms): set the clocks, or wait until {ms_of(newest)} ms is near",
+                ahead_ms=ahead,
+            )
+
+    def merge(self, messages: Iterable[Delta | Snapshot], wall_ms: int) -> Merged:
+        """
+        Take in a blob of another replica: each delta whole or not at all, a snapshot whole.
+
+        Raises:
+            DeltaGap: it stands on operations that are not here. Nothing was changed.
+            StampAhead: it was stamped too far in the future. Nothing was changed.
+            FrameError: it does not fit together. Nothing was changed.
+        """
+        received = list(messages)
+        deltas = [message for message in received if isinstance(message, Delta)]
+        chunks = [message for message in received if isinstance(message, Snapshot)]
+        for message in received:
+            self.check_stamps(message.batch, wall_ms)
+        if chunks:
+            self._check_chunks(chunks)
+            self.refuse_our_own(from_wire(chunks[0].clock))
+            fresh = self.install(from_wire(chunks[0].clock), [chunk.batch for chunk in chunks])
+            return Merged(fresh, 0)
+        if deltas and self.store.gap(dict(from_wire(deltas[0].assumes))):
+            lacking = self.store.version.lacks(from_wire(deltas[0].assumes))
+            origin, (first, last) = next(iter(lacking.items()))
+            raise DeltaGap(
+                f"the delta stands on operations {first} to {last} of {origin}, which are not here;"
+                " ask for one since this replica's version"
+            )
+        fresh = known = 0
+        for delta in deltas:
+            applied = self.store.apply(delta.batch)
+            fresh, known = fresh + applied.fresh, known + applied.known
+        return Merged(fresh, known)
+
+    def _check_chunks(self, chunks: list[Snapshot]) -> None:
+        first = chunks[0]
+        whole = [(chunk.id, chunk.index, chunk.clock) for chunk in chunks]
+        if whole != [(first.id, index, first.clock) for index in range(first.count)]:
+            raise FrameError(f"a snapshot of {first.count} chunks of which {len(chunks)} came, or in another order")
+
+    def refuse_our_own(self, clock: VersionVector) -> None:
+        """Raises FrameError when *clock* has seen more of our counter than we made."""
+        if clock.counter(self.store.node) > self.store.own.head:
+            raise FrameError(
+                f"operations up to {clock.counter(self.store.node)} of {self.store.node}, which is ourselves:"
+                f" we made {self.store.own.head}; this store is an old copy"
+            )
+
+    def install(self, clock: VersionVector, batches: list[Batch]) -> int:
+        """Join a whole snapshot; returns how many operations were new."""
+        fresh = install(self.store, clock, batches)
+        if self.journal is not None:
+            self.journal.rewrite()
+        return fresh
+
+
+def _before(slices: list[Slice], until: int) -> list[Slice]:
+    """The part of the slices that stands before position *until*."""
+    chosen: list[Slice] = []
+    for columns, first, last in slices:
+        low = first - columns.base
+        if columns.positions[last - columns.base] < until:
+            chosen.append((columns, first, last))
+        elif columns.positions[low] < until:
+            chosen.append((columns, first, columns.last_before(until)))
+    return chosen
+
+
+def after(vector: VersionVector, batch: Batch) -> VersionVector:
+    """What somebody at *vector* has when the batch was applied."""
+    nodes = batch.node_ids()
+    reached = dict(vector)
+    for ref, first, count, _ in batch.iter_runs():
+        reached[nodes[ref]] = max(reached.get(nodes[ref], 0), first + count - 1)
+    return VersionVector(reached)

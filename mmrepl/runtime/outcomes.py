@@ -1,0 +1,84 @@
+"""What the faces hand out: the receipt of a write, a change, an event."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import frozen
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.dot import Dot
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import UsageError
+from mmrepl.store.keyspace import SiblingsAppeared, SiblingsVanished
+from mmrepl.store.store import Store
+from mmrepl.store.table import Table
+from mmrepl.types import Value
+from mmrepl.values import decode
+
+
+@frozen
+class Written:
+    """The receipt of a put or delete: the write's dot, and the context that covers it and all that it replaced."""
+
+    dot: Dot
+    context: CausalContext
+
+
+@frozen
+class Change:
+    """One operation as a subscriber sees it: ours or another's, in the order in which this replica applied them."""
+
+    dot: Dot
+    table: str
+    key: str
+    timestamp: int  # hybrid logical timestamp, packed
+    payload: bytes | None  # None: deleted
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether this is a delete."""
+        return self.payload is None
+
+    @property
+    def value(self) -> Value:
+        """The value that was written; None for a delete. What a read shows is the resolver's business."""
+        return None if self.payload is None else decode(self.payload)
+
+
+@frozen
+class SiblingsEvent:
+    """
+    Siblings of a key appeared (a concurrent write came) or vanished (somebody overwrote them all).
+
+    *dots* are the live writes after the event, in order of dots.
+    """
+
+    kind: str  # "appeared" or "vanished"
+    table: str
+    key: str
+    dots: tuple[Dot, ...]
+
+
+Token: TypeAlias = VersionVector
+"""A place in the stream of changes; it is valid at every replica."""
+
+
+def siblings_event(store: Store, event: SiblingsAppeared | SiblingsVanished) -> SiblingsEvent:
+    """An event of the keyspace in public terms."""
+    kind = "appeared" if isinstance(event, SiblingsAppeared) else "vanished"
+    return SiblingsEvent(kind, event.table, event.key, tuple(sorted(map(store.log.dot, event.dots))))
+
+
+def written(store: Store, table: Table, key: str, counter: int) -> Written:
+    """The receipt of the write that was just made."""
+    return Written(Dot(store.node, counter), store.context(table, key))
+
+
+def as_vector(since: VersionVector | None) -> VersionVector:
+    """A version vector out of what a caller gave for one. Raises UsageError."""
+    if since is None:
+        return VersionVector()
+    if not isinstance(since, VersionVector):
+        raise UsageError(f"since must be a VersionVector (another replica's .version), not {type(since).__name__}")
+    return since

@@ -1,0 +1,414 @@
+"""
+The embedded replica: a store in this process, in memory or in one file, with no server and no network.
+
+It is a mapping; it takes writes whether or not anybody else is there; and it exchanges deltas with other replicas as
+bytes, which travel as you like. Calls from several threads are safe: one lock guards the store, another orders the
+commits, so that while one thread waits for the disk the writes of the others gather and share the next commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import ClosedError, FrameError, StoreFailed, UsageError
+from mmrepl.ports import Clock, Durability, Rng, Storage
+from mmrepl.replication.local import LocalCore, Merged
+from mmrepl.resolvers import Resolver
+from mmrepl.runtime.opening import open_core
+from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written, as_vector, siblings_event, written
+from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
+from mmrepl.runtime.table_view import TableHost, TableView
+from mmrepl.store.read import Read, read, read_payload
+from mmrepl.store.table import Table
+from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
+from mmrepl.values import check_key, check_table, decode, encode
+from mmrepl.wire.codec import decode as decode_message
+from mmrepl.wire.codec import encode as encode_message
+from mmrepl.wire.framing import decode_frames, encode_frame
+from mmrepl.wire.messages import Delta, Snapshot
+
+FLUSH_SECONDS = 0.004
+"""How long a write of level ``batch`` or ``none`` waits for others before it is committed."""
+
+LOG_OPERATIONS = 1_000_000
+"""The log of an embedded replica is cut when it grows beyond this; who is further behind gets a snapshot."""
+
+
+class Replica(TableView, TableHost):
+    """
+    One replica, embedded. A mapping over the default table; other tables by `table`.
+
+    *name* is this replica's name among those it exchanges with: no two of them may share it. *path* is its file
+    (None: in memory). *default* and *tables* choose the resolvers. *durability*: ``"sync"``, ``"batch"`` or
+    ``"none"``, for writes that do not say. *log_operations*: how far back deltas reach before a snapshot is needed.
+    *storage*, *clock* and *rng* replace the outside, for tests.
+
+    Raises:
+        StoreLocked, StoreForeign, StoreTooNew, StoreCorrupt: the file cannot be used; nothing was changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str | Path | None = None,
+        *,
+        default: Resolver | None = None,
+        tables: Mapping[str, Resolver] | None = None,
+        durability: Durability | str = Durability.SYNC,
+        limits: Limits = DEFAULT_LIMITS,
+        log_operations: int = LOG_OPERATIONS,
+        storage: Storage | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: Rng | None = None,
+    ) -> None:
+        check_key(name, limits)
+        for table in tables or ():
+            check_table(table, limits)
+        super().__init__(self, DEFAULT_TABLE)
+        self._closed = True  # until everything is there
+        self._limits = limits
+        self._level = Durability.parse(durability)
+        self._log_operations = log_operations
+        self._clock = clock
+        self._lock = threading.RLock()  # guards the core
+        self._committing = threading.Lock()  # orders the commits; taken before _lock
+        self._flusher: _Flusher | None = None
+        self._listeners: list[Callable[[SiblingsEvent], None]] = []
+        self._path = None if path is None else Path(path)
+        if storage is None and path is not None:
+            from mmrepl.storage.sqlite import SqliteStorage
+
+            storage = SqliteStorage(path)
+        self._storage = storage
+        try:
+            self._core, _, self.doubt = open_core(
+                name, storage, rng or system_rng(), default=default, tables=tables, limits=limits
+            )
+            self._store = self._core.store
+            self._table_of: dict[str, Table] = {}
+            self._closed = False
+            self._commit(self._core.store.log.end, Durability.SYNC)
+        except BaseException:
+            if storage is not None:
+                storage.close()
+            raise
+
+    doubt: str | None
+    """Why this replica took a new incarnation when it was opened; None when it did not have to."""
+
+    # -- identity
+
+    @property
+    def node(self) -> str:
+        """Name and incarnation, as in dots and vectors."""
+        return str(self._store.node)
+
+    @property
+    def version(self) -> VersionVector:
+        """Everything that this replica has applied. Give it to another's `delta`."""
+        with self._lock:
+            return self._store.version
+
+    @property
+    def lost_count(self) -> int:
+        """How many concurrent values met another since this replica was opened: in each meeting one does not win."""
+        return self._store.keyspace.lost_count
+
+    def table(self, name: str) -> TableView:
+        """A table as a mapping. It need not have been declared: then it has the default resolver."""
+        check_table(name, self._limits)
+        return TableView(self, name)
+
+    def tables(self) -> list[str]:
+        """Names of the tables that were declared or hold keys, in order."""
+        with self._lock:
+            return self._store.table_names()
+
+    # -- exchange
+
+    def delta(self, since: VersionVector | None = None) -> bytes:
+        """
+        Everything that a replica at version *since* lacks, as bytes to ship; empty when it lacks nothing.
+
+        None means everything. What is here but not yet durable is committed first. Where the log no longer reaches
+        back to *since*, the bytes are a snapshot; `merge` takes either. Cost: proportional to the answer.
+        """
+        vector = as_vector(since)
+        with self._lock:
+            end = self._alive().store.log.end
+        self._commit(end, Durability.BATCH)
+        with self._lock:
+            messages = self._core.blob(vector)
+            return b"".join(encode_frame(*encode_message(message), limits=self._limits) for message in messages)
+
+    def merge(self, delta: bytes) -> Merged:
+        """
+        Take in the bytes of another replica's `delta`; returns how many operations were new, how many known.
+
+        Repeating is harmless. What came in is as durable as this replica's writes when the call returns.
+
+        Raises:
+            FrameError: bytes that are no delta. Nothing was changed.
+            DeltaGap: it was made for a replica that has more: ask for one since `version`. Nothing was changed.
+            StampAhead: it was stamped too far in the future. Nothing was changed.
+        """
+        messages = []
+        for frame in decode_frames(delta, self._limits):
+            message = decode_message(*frame, self._limits)
+            if not isinstance(message, Delta | Snapshot):
+                raise FrameError(f"a {type(message).__name__} is no part of a delta")
+            messages.append(message)
+        with self._lock:
+            core = self._alive()
+            merged = core.merge(messages, self._clock.wall_ms())
+            core.demand(self._level)
+            events, end = self._take_events(), self._store.log.end
+        self._finish(end, self._level)
+        self._tell(events)
+        return merged
+
+    def changes(self, since: VersionVector | None = None) -> Iterator[Change]:
+        """
+        Operations applied here that a reader at *since* has not seen, in order of application, then ends.
+
+        What was overwritten meanwhile may be left out. The token for the next time is `version`, read before.
+
+        Raises:
+            LogTruncated: the log no longer reaches back to *since*: read the keys instead.
+        """
+        vector = as_vector(since)
+        with self._lock:
+            operations = list(self._alive().store.log.operations(self._store.log.missing(vector)))
+        for op in operations:
+            yield Change(op.dot, op.table, op.key, op.timestamp, op.payload)
+
+    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
+        """
+        Call *listener* whenever siblings of a key appear or vanish, after the change is durable.
+
+        It runs in the thread that wrote or merged, without locks held; what it raises is raised there.
+        """
+        self._listeners.append(listener)
+
+    # -- upkeep
+
+    def flush(self) -> None:
+        """Return when everything written so far is durable."""
+        with self._lock:
+            end = self._alive().store.log.end
+            self._core.demand(Durability.SYNC)
+        self._commit(end, Durability.SYNC)
+
+    def backup(self, target: str | Path) -> None:
+        """A consistent copy of the file, while running. Opened, it takes a new incarnation, as it must."""
+        if self._storage is None:
+            raise UsageError("this replica is in memory: there is no file to back up; delta() gives its content")
+        self.flush()
+        with self._committing:
+            self._storage.backup(str(target))
+
+    def check(self) -> None:
+        """Assert every invariant of the store. Cost: proportional to it. For tests."""
+        with self._lock:
+            self._store.check()
+
+    def close(self) -> None:
+        """Commit what is left and release the file. Idempotent. Later calls raise ClosedError."""
+        if self._closed:
+            return
+        try:
+            if self._flusher is not None:
+                self._flusher.stop()
+            if self._storage is not None:
+                self._commit(self._store.log.end, Durability.SYNC)
+        finally:
+            self._closed = True
+            if self._storage is not None:
+                with self._committing:
+                    self._storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        where = "in memory" if self._path is None else str(self._path)
+        if self._closed:
+            return f"<Replica {where}, closed>"
+        return f"<Replica {self._store.node} {where}, {len(self._table(DEFAULT_TABLE))} keys, version {self.version}>"
+
+    # -- TableHost
+
+    def _alive(self) -> LocalCore:
+        if self._closed:
+            raise ClosedError("this replica is closed")
+        return self._core
+
+    def _table(self, name: str) -> Table:
+        table = self._table_of.get(name)
+        if table is None:
+            table = self._table_of[name] = self._store.table(name)
+        return table
+
+    def _write(
+        self, table: str, key: str, payload: bytes | None, context: CausalContext | None, level: Durability
+    ) -> tuple[Table, int, int]:
+        """Mint and apply, under the lock: the table, the dot's counter, the end of the log."""
+        if self._closed:
+            raise ClosedError("this replica is closed")
+        found = self._table_of.get(table) or self._table(table)
+        counter = self._core.put(found, key, payload, self._clock.wall_ms(), context, level)
+        return found, counter, self._store.log.end
+
+    def _put(
+        self, table: str, key: str, value: Value, context: CausalContext | None, durability: Durability | None
+    ) -> Written:
+        return self._store_one(table, key, encode(value, self._limits), context, durability)
+
+    def _delete(self, table: str, key: str, context: CausalContext | None, durability: Durability | None) -> Written:
+        return self._store_one(table, key, None, context, durability)
+
+    def _store_one(
+        self, table: str, key: str, payload: bytes | None, context: CausalContext | None, durability: Durability | None
+    ) -> Written:
+        check_key(key, self._limits)
+        level = self._level if durability is None else durability
+        with self._lock:
+            found, counter, end = self._write(table, key, payload, context, level)
+            receipt = written(self._store, found, key, counter)
+            events = self._take_events()
+        self._finish(end, level)
+        self._tell(events)
+        return receipt
+
+    def _set(self, table: str, key: str, value: Value) -> None:
+        check_key(key, self._limits)
+        payload = encode(value, self._limits)
+        level = self._level
+        with self._lock:
+            _, _, end = self._write(table, key, payload, None, level)
+            events = self._take_events() if self._store.keyspace.events else []
+        self._finish(end, level)
+        if events:
+            self._tell(events)
+
+    def _payload(self, table: str, key: str) -> bytes | None:
+        with self._lock:
+            self._alive()
+            return read_payload(self._store, self._table(table), key)
+
+    def _get(self, table: str, key: str, default: Value) -> Value:
+        payload = self._payload(table, key)
+        return default if payload is None else decode(payload)
+
+    def _read(self, table: str, key: str) -> Read:
+        with self._lock:
+            self._alive()
+            return read(self._store, self._table(table), key)
+
+    def _keys(self, table: str, first: str | None, end: str | None, *, reverse: bool) -> Iterator[str]:
+        with self._lock:
+            self._alive()
+            keys = list(self._table(table).keys(first, end, reverse=reverse))
+        return iter(keys)
+
+    def _len(self, table: str) -> int:
+        with self._lock:
+            self._alive()
+            return len(self._table(table))
+
+    def _contains(self, table: str, key: object) -> bool:
+        with self._lock:
+            self._alive()
+            return key in self._table(table)
+
+    # -- commits
+
+    def _finish(self, end: int, level: Durability) -> None:
+        """See to it that everything before *end* is as durable as asked, and that the log stays within its bound."""
+        if self._storage is not None:
+            if level is Durability.SYNC:
+                self._commit(end, level)
+            else:
+                if self._flusher is None:
+                    self._flusher = _Flusher(self)
+                self._flusher.wake()
+        if end - self._store.log.start > self._log_operations + self._log_operations // 4:
+            with self._lock:
+                self._core.upkeep(position=self._store.log.end - self._log_operations)
+
+    def _commit(self, end: int, level: Durability) -> None:
+        """Commit until everything before *end* is durable. One thread writes; who waited finds it done."""
+        storage = self._storage
+        if storage is None:
+            return
+        with self._committing:
+            with self._lock:
+                core = self._core
+                if core.durable >= end and core.journal is not None and not core.journal.pending():
+                    return
+                core.demand(level)
+                persist = core.take_persist()
+            if persist is None:
+                return
+            storage.commit(persist.commit, persist.durability)
+            with self._lock:
+                core.persisted(persist.position)
+                core.upkeep(position=0)
+
+    # -- events
+
+    def _take_events(self) -> list[SiblingsEvent]:
+        events, self._store.keyspace.events = self._store.keyspace.events, []
+        return [siblings_event(self._store, event) for event in events] if self._listeners else []
+
+    def _tell(self, events: Iterable[SiblingsEvent]) -> None:
+        for event in events:
+            for listener in self._listeners:
+                listener(event)
+
+
+class _Flusher:
+    """A thread that commits writes of level ``batch`` and ``none`` a few milliseconds after they were made."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self.failure: StoreFailed | None = None
+        self._thread = threading.Thread(target=self._run, name="mmrepl-flusher", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to commit. Raises what the last attempt met."""
+        if self.failure is not None:
+            raise self.failure
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def stop(self) -> None:
+        """Return when the thread has ended; it commits once more if asked to."""
+        self._stopped.set()
+        self._wanted.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.wait()
+            self._stopped.wait(FLUSH_SECONDS)
+            self._wanted.clear()
+            try:
+                self._replica._commit(self._replica._store.log.end, Durability.NONE)
+            except StoreFailed as error:
+                self.failure = error
+                return

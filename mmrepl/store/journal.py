@@ -1,0 +1,318 @@
+"""
+The journal: a store as commits, and commits as a store.
+
+The tail of the log is persisted as batches, one a commit, keyed by the position of their first operation. Small ones
+are rewritten now and then as larger ones, so that opening reads hundreds of rows and not a million. When the log is
+cut, what is still live from below the cut is written as settled segments in the same commit that drops the batches,
+together with the deaths in older segments: whatever killed those may be in the batches that go. Half-dead segments
+are rewritten. Opening loads the segments less their dead, then replays the batches.
+
+A payload that was overwritten may be missing on disk once the operation that overwrote it is durable, and not before:
+else a crash in between would take both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from mmrepl.causality.dot import COUNTER_BITS
+from mmrepl.errors import FrameError, PeerError, StoreCorrupt
+from mmrepl.log.batch import Batch, decode_batch, encode_batch, expand
+from mmrepl.log.columns import Columns, Segment
+from mmrepl.ports import Commit, Loaded
+from mmrepl.store.store import Store
+from mmrepl.types import Limits, NodeId
+
+MERGE_ROWS: Final = 256
+"""So many small batches in a row are rewritten as one."""
+
+SMALL_BATCH_OPERATIONS: Final = 256
+
+COMMIT_OPERATIONS: Final = 65_536
+"""A commit of more operations is divided into batches of this many."""
+
+
+class Saved(msgspec.Struct, array_like=True, frozen=True):
+    """The fixed part of a store's durable state, beside batches and segments."""
+
+    node: tuple[str, int]  # who we are
+    past: list[tuple[str, int]]  # who we were
+    floor: list[tuple[str, int, int]]  # per origin: the highest counter that was cut
+    hlc: int  # highest stamp seen when this was written
+    end: int  # position above everything cut
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Saved)
+
+STATE: Final = "state"
+"""The meta key of `Saved`."""
+
+DEAD: Final = "dead/{}"
+"""The meta key of the counters that died in a segment since it was written."""
+
+_deaths = msgspec.msgpack.Encoder()
+_dead_decoder = msgspec.msgpack.Decoder(list[int])
+
+
+class Journal:
+    """
+    Turns what is new in a store into commits. Mutable; one beside each store that persists.
+
+    ``persisted`` is the end of the log as handed out for persisting; the host knows when that has become durable.
+    """
+
+    def __init__(self, store: Store, past: Iterable[NodeId] = ()) -> None:
+        self.store = store
+        self.past = list(past)
+        self.persisted = store.log.end
+        self._rows: list[int] = []  # positions of the batches on disk, ascending
+        self._merged = 0  # rows before this index are not looked at for merging again
+        self._saved_segments: set[int] = set()  # numbers of the segments on disk
+        self._new = _Next()
+
+    # -- what is new
+
+    def pending(self) -> bool:
+        """Whether `take` would return something."""
+        return self.persisted < self.store.log.end or bool(self._new)
+
+    def note(self, key: str, value: bytes | None) -> None:
+        """Put a meta entry into the next commit."""
+        self._new.meta[key] = value
+
+    def note_state(self) -> None:
+        """Put identity and floor into the next commit."""
+        store = self.store
+        floor = [(o.name, o.incarnation, counter) for o, counter in store.log.floor().items()]
+        past = [(node.name, node.incarnation) for node in self.past]
+        node = (store.node.name, store.node.incarnation)
+        self.note(STATE, _encoder.encode(Saved(node, past, floor, store.hlc.last, store.log.start)))
+
+    def become(self, node: NodeId) -> None:
+        """Let the store take a new incarnation; durable with the next commit, which carries all minted under it."""
+        self.past.append(self.store.node)
+        self.store.become(node)
+        self.note_state()
+
+    def take(self) -> Commit | None:
+        """Everything new as one commit, or None. Marks it as handed out. Cost: proportional to what is new."""
+        if not self.pending():
+            return None
+        log, new = self.store.log, self._new
+        while self.persisted < log.end:
+            first, end = self.persisted, min(log.end, self.persisted + COMMIT_OPERATIONS)
+            new.batches[first] = encode_batch(log.batch(log.range(first, end), log.end))
+            self._rows.append(first)
+            self.persisted = end
+        self._new = _Next()
+        return Commit(new.batches, new.drop, new.segments, new.meta)
+
+    # -- upkeep
+
+    def merge_rows(self, durable: int) -> bool:
+        """
+        Put the rewriting of many small batches as one into the next commit, if there are enough of them.
+
+        Only batches below the *durable* position are touched. Cost: proportional to what is rewritten.
+        """
+        rows, low = self._rows, self._merged
+        high = low + MERGE_ROWS
+        if high >= len(rows) or rows[high] > durable or self._new.drop is not None:
+            return False
+        first, end = rows[low], rows[high]
+        if end - first > MERGE_ROWS * SMALL_BATCH_OPERATIONS:
+            self._merged = high
+            return False
+        log = self.store.log
+        slices = log.range(first, end)
+        reach = log.reach(slices, end)
+        if reach > durable:
+            return False  # what buried a payload that is gone from memory is not durable yet: later
+        self._new.batches[first] = encode_batch(log.batch(slices, reach))
+        self._new.drop = (first, end)
+        del rows[low + 1 : high]
+        self._merged = low + 1
+        return True
+
+    def cut(self, position: int) -> bool:
+        """
+        Cut the log before *position*, rounded down to the begin of a batch; the commit that says so is the next one.
+
+        Only what was handed out for persisting can be cut. Returns whether anything was. Cost: proportional to what
+        is cut, and to the number of segments.
+        """
+        rows, log = self._rows, self.store.log
+        if self._new.drop is not None:
+            return False
+        if position >= self.persisted:
+            index, position = len(rows), self.persisted
+        else:
+            index = bisect_right(rows, position) - 1
+            position = rows[index] if index >= 0 else 0
+        if index <= 0 or position <= log.start:
+            return False
+        self._new.drop = (rows[0], position)
+        del rows[:index]
+        self._merged = max(0, self._merged - index)
+        changed = {segment.number for segment in log.cut(position)}
+        fresh, gone = log.compact()
+        changed.update(segment.number for segment in fresh)
+        for number in gone:
+            self._drop_segment(number)
+        for columns in log.columns:
+            for segment in columns.segments:
+                if segment.number in changed:
+                    self._save_segment(columns, segment)
+                elif segment.dead != segment.dead_saved:
+                    self.note(DEAD.format(segment.number), _deaths.encode(segment.dead_counters()))
+                    segment.dead_saved = segment.dead
+        self.note_state()
+        return True
+
+    def rewrite(self) -> None:
+        """
+        Put the whole state into the next commit, replacing all that is there (a snapshot was joined).
+
+        Cost: proportional to the store.
+        """
+        log = self.store.log
+        self._new.drop, self._new.batches = (0, 1 << 62), {}
+        self._rows, self._merged = [], 0
+        self.persisted = min((columns.positions[0] for columns in log.columns if columns.positions), default=log.end)
+        log.start = self.persisted
+        for number in sorted(self._saved_segments):
+            self._drop_segment(number)
+        for columns in log.columns:
+            for segment in columns.segments:
+                self._save_segment(columns, segment)
+        self.note_state()
+
+    def _save_segment(self, columns: Columns, segment: Segment) -> None:
+        self._new.segments[segment.number] = encode_batch(self.store.log.segment_batch(columns, segment))
+        if segment.dead_saved:
+            self.note(DEAD.format(segment.number), None)
+        segment.dead_saved = segment.dead
+        self._saved_segments.add(segment.number)
+
+    def _drop_segment(self, number: int) -> None:
+        if number in self._saved_segments:
+            self._saved_segments.discard(number)
+            self._new.segments[number] = None
+            self.note(DEAD.format(number), None)
+        else:
+            self._new.segments.pop(number, None)
+
+
+class _Next:
+    """The next commit, while it gathers."""
+
+    __slots__ = ("batches", "drop", "meta", "segments")
+
+    def __init__(self) -> None:
+        self.batches: dict[int, bytes] = {}
+        self.drop: tuple[int, int] | None = None
+        self.segments: dict[int, bytes | None] = {}
+        self.meta: dict[str, bytes | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.drop or self.segments or self.meta)
+
+
+# -- opening
+
+
+def saved_node(meta: Mapping[str, bytes]) -> NodeId | None:
+    """Who the stored state belongs to; None when the store is new. Raises StoreCorrupt."""
+    return NodeId(*_saved(meta).node) if STATE in meta else None
+
+
+def _saved(meta: Mapping[str, bytes]) -> Saved:
+    try:
+        return _decoder.decode(meta[STATE])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreCorrupt(f"the store's state entry cannot be read: {error}") from error
+
+
+def load(store: Store, loaded: Loaded) -> Journal:
+    """
+    Fill an empty *store*, made for the node that `saved_node` tells, from what its storage holds.
+
+    Raises:
+        StoreCorrupt: a batch or segment cannot be decoded or does not continue the one before; says which.
+    """
+    saved = _saved(loaded.meta)
+    log = store.log
+    rows: list[int] = []
+    numbers: set[int] = set()
+    for number, body in loaded.segments():
+        dead = loaded.meta.get(DEAD.format(number))
+        gone = frozenset(_decode_deaths(number, dead)) if dead is not None else frozenset[int]()
+        _load_segment(store, number, _decode(body, f"segment {number}", store.limits), gone)
+        numbers.add(number)
+    log.continue_segments_after(max(numbers, default=0))
+    for name, incarnation, counter in saved.floor:
+        log.origin(NodeId(name, incarnation)).base = counter + 1
+    log.end = log.start = saved.end
+    for position, body in loaded.batches():
+        if position < log.end:
+            raise StoreCorrupt(f"batch at position {position}: the log has reached {log.end} already")
+        log.end = position
+        batch = _decode(body, f"batch at position {position}", store.limits)
+        try:
+            store.apply(batch, replay=True)
+        except PeerError as error:
+            raise StoreCorrupt(f"batch at position {position} does not continue the log: {error}") from error
+        rows.append(position)
+    log.bury_voids(log.end - 1)
+    store.hlc.observe(saved.hlc)
+    store.keyspace.events.clear()
+    store.keyspace.lost_count = 0
+    journal = Journal(store, [NodeId(*node) for node in saved.past])
+    journal._rows = rows
+    journal._saved_segments = numbers
+    return journal
+
+
+def _decode(body: bytes, what: str, limits: Limits) -> Batch:
+    try:
+        return decode_batch(body, limits)
+    except FrameError as error:
+        raise StoreCorrupt(
+            f"{what} is damaged: {error}; restore a backup, or delete the file and let peers refill it"
+        ) from error
+
+
+def _decode_deaths(number: int, data: bytes) -> list[int]:
+    try:
+        return _dead_decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreCorrupt(f"the deaths of segment {number} cannot be read: {error}") from error
+
+
+def _load_segment(store: Store, number: int, batch: Batch, dead: frozenset[int]) -> None:
+    """Operations of a segment are live ones: apply each, and keep it settled."""
+    log, keyspace = store.log, store.keyspace
+    columns = [log.origin(node) for node in batch.node_ids()]
+    contexts = store.pack_contexts(batch, columns)
+    stamps = batch.absolute_stamps()
+    tables = [store.table(name) for name in batch.tables]
+    refs = list(expand(batch.iter_tables()))
+    index = 0
+    for ref, first, size, _ in batch.iter_runs():
+        owner = columns[ref]
+        for counter in range(first, first + size):
+            at, index = index, index + 1
+            if counter in dead:
+                continue
+            table, key, payload, context = tables[refs[at]], batch.keys[at], batch.payloads[at], contexts.get(at)
+            log.settled_append(owner, counter, stamps[at], table.number, key, payload, context, number=number)
+            by_counter = {} if context is None else {counter: context}
+            owner.base = counter + 1
+            keyspace.apply_run(table, (key,), (payload,), owner.index << COUNTER_BITS | counter, 1, by_counter)
+    if stamps:
+        store.hlc.observe(max(stamps))

@@ -1,0 +1,310 @@
+"""
+The store: identity, clock, log and keyspace of one replica, with one path by which every operation enters.
+
+A local write and a received one differ only in who minted the dot. Both are appended to the log and applied by
+`Keyspace.apply_run`; both move the same version vector. The store is pure: it is told the time, it persists nothing
+by itself (`mmrepl.store.journal` turns it into commits and back), and it knows nothing of peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+
+from attrs import frozen
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.clock.hlc import HybridClock
+from mmrepl.errors import Equivocation, FrameError, TooManySiblings
+from mmrepl.log.batch import Batch, expand
+from mmrepl.log.columns import Columns, Context
+from mmrepl.log.oplog import OpLog
+from mmrepl.resolvers import LastWriterWins, Resolver, Sibling
+from mmrepl.store.keyspace import Keyspace, Record
+from mmrepl.store.table import Table
+from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
+
+
+@frozen
+class Applied:
+    """What became of a batch: how many operations were new, and how many were known already."""
+
+    fresh: int
+    known: int
+
+
+class Store:
+    """
+    One replica's memory. Mutable; not thread-safe (hosts see to that).
+
+    *tables* maps table names to resolvers, *default* is the resolver of every other table. *retain*: keep overwritten
+    payloads until the log is cut, so that peers can be sent every operation in small batches.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        *,
+        default: Resolver | None = None,
+        tables: Mapping[str, Resolver] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        retain: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.default: Resolver = default if default is not None else LastWriterWins()
+        self.policies: dict[str, Resolver] = dict(tables or {})
+        self.log = OpLog()
+        self.keyspace = Keyspace(self.log, retain=retain)
+        self.hlc = HybridClock()
+        self.own: Columns = self.log.origin(node)  # what we mint goes here
+        for name in self.policies:
+            self.table(name)
+
+    @property
+    def node(self) -> NodeId:
+        """Who we are now, incarnation included."""
+        return self.own.origin
+
+    def become(self, node: NodeId) -> None:
+        """Take a new incarnation: from now on dots are minted under it. What was minted before stays as it is."""
+        assert self.log.known(node) is None, f"{node} has been somebody before"
+        self.own = self.log.origin(node)
+
+    @property
+    def version(self) -> VersionVector:
+        """Everything that was applied."""
+        return self.log.vector()
+
+    # -- tables
+
+    def table(self, name: str) -> Table:
+        """The table of that name, made when it is new."""
+        number = self.log.table_id(name)
+        table = self.keyspace.tables.get(number)
+        if table is None:
+            table = Table(name, number, self.policies.get(name, self.default))
+            self.keyspace.tables[number] = table
+        return table
+
+    def table_names(self) -> list[str]:
+        """Tables that were declared or hold keys, in order."""
+        declared = set(self.policies)
+        return sorted(declared.union(table.name for table in self.keyspace.tables.values() if table.states))
+
+    # -- writing
+
+    def put(
+        self, table: Table, key: str, payload: bytes | None, wall_ms: int, context: CausalContext | None = None
+    ) -> int:
+        """
+        Mint a dot for a write (a delete when *payload* is None) and apply it; returns its counter.
+
+        Without a *context* the write goes over whatever this replica has seen of the key. The payload must be an
+        encoded value within the limits, the key checked: the host does both.
+
+        Raises:
+            WrongContext: *context* was read from another key. Nothing was changed.
+            TooManySiblings: the write would add to a key that holds ``limits.siblings_max``. Nothing was changed.
+        """
+        own = self.own
+        state = table.states.get(key)
+        packed: Context | None = None
+        if context is not None:
+            context.check_for(table.name, key)
+            packed = self._pack_context(context)
+            if state.__class__ is int and packed == (state,) and state >> COUNTER_BITS == own.index:
+                packed = None  # our own past, and nothing else
+            else:
+                self._refuse_explosion(table, key, packed)
+        elif state is not None and (state.__class__ is not int or state >> COUNTER_BITS != own.index):
+            packed = self._context_shown(table, key)
+        stamp = self.hlc.tick(wall_ms)
+        log = self.log
+        position = log.end
+        counter = log.append(own, stamp, table.number, key, payload, packed)
+        contexts = {} if packed is None else own.contexts
+        self.keyspace.apply_run(table, (key,), (payload,), own.index << COUNTER_BITS | counter, position, contexts)
+        return counter
+
+    def _pack_context(self, context: CausalContext) -> Context:
+        """Our own past of the key is always added to nothing: a blind write is a sibling even of our own writes."""
+        pack = self.log.pack
+        return tuple(sorted(pack(Dot(origin, counter)) for origin, counter in context.vector.items()))
+
+    def _context_shown(self, table: Table, key: str) -> Context:
+        seen = self.keyspace.context(table, key)
+        return tuple(sorted(origin << COUNTER_BITS | counter for origin, counter in seen.items()))
+
+    def _refuse_explosion(self, table: Table, key: str, context: Context) -> None:
+        state = table.states.get(key)
+        if not isinstance(state, Record) or len(state.dots) < self.limits.siblings_max:
+            return
+        seen = {packed >> COUNTER_BITS: packed & COUNTER_MAX for packed in context}
+        left = [dot for dot in state.dots if seen.get(dot >> COUNTER_BITS, 0) < dot & COUNTER_MAX]
+        if len(left) >= self.limits.siblings_max:
+            raise TooManySiblings(
+                f"key {key!r} of table {table.name!r} holds {len(state.dots)} siblings, as many as allowed: read it"
+                " and put what you want with the context of that read"
+            )
+
+    # -- receiving
+
+    def gap(self, assumes: Mapping[NodeId, int]) -> bool:
+        """Whether a delta that stands on *assumes* stands on something that is not here (law L4)."""
+        known = self.log.known
+        for origin, counter in assumes.items():
+            columns = known(origin)
+            if counter > (0 if columns is None else columns.head):
+                return True
+        return False
+
+    def apply(self, batch: Batch, *, replay: bool = False) -> Applied:
+        """
+        Apply a checked batch of another node whole; operations that are known already are passed over.
+
+        *replay* says that it comes from our own disk, and so may hold operations of our own.
+
+        The caller has made sure that what the batch stands on is here (`gap`), and that its stamps are acceptable.
+
+        Raises:
+            FrameError: the batch leaves a gap in an origin, or speaks in our own name. Nothing was changed.
+            Equivocation: it has another content for a dot that is here. Nothing was changed.
+        """
+        nodes = batch.node_ids()
+        stamps = batch.absolute_stamps()
+        end = self.log.end + self._check_runs(batch, nodes, stamps, replay=replay)
+        columns = [self.log.origin(node) for node in nodes]
+        table_ids = [self.table(name).number for name in batch.tables]
+        contexts = self.pack_contexts(batch, columns)
+        tables = list(expand(batch.iter_tables()))
+        fresh = known = index = 0
+        for ref, first, count, void in batch.iter_runs():
+            owner = columns[ref]
+            skip = min(count, max(0, owner.head + 1 - first))
+            known += skip
+            fresh += count - skip
+            if void:
+                self.log.extend_void(owner, count - skip, end - 1)
+                continue
+            low, high = index + skip, index + count
+            index = high
+            while low < high:  # one table at a time
+                ref_here = tables[low]
+                stop = low + 1
+                while stop < high and tables[stop] == ref_here:
+                    stop += 1
+                table_id = table_ids[ref_here]
+                self._apply_run(owner, table_id, batch.keys[low:stop], stamps[low:stop], batch.payloads[low:stop],
+                                {at - low: contexts[at] for at in range(low, stop) if at in contexts} if contexts
+                                else {})  # fmt: skip
+                low = stop
+        assert self.log.end == end
+        if stamps:
+            self.hlc.observe(max(stamps))
+        return Applied(fresh, known)
+
+    def _apply_run(
+        self, owner: Columns, table_id: int, keys: list[str], stamps: list[int], payloads: list[bytes | None],
+        contexts: dict[int, Context],
+    ) -> None:  # fmt: skip
+        position, counter = self.log.end, owner.head + 1
+        self.log.extend(owner, stamps, [table_id] * len(keys), keys, payloads)
+        by_counter = {counter + offset: context for offset, context in contexts.items()}
+        owner.contexts.update(by_counter)
+        table = self.keyspace.tables[table_id]
+        self.keyspace.apply_run(table, keys, payloads, owner.index << COUNTER_BITS | counter, position, by_counter)
+
+    def pack_contexts(self, batch: Batch, columns: list[Columns]) -> dict[int, Context]:
+        """The contexts of a batch in packed form, by index into its columns; *columns* are those of its origins."""
+        return {
+            entry[0]: tuple(
+                sorted(
+                    columns[ref].index << COUNTER_BITS | counter
+                    for ref, counter in zip(entry[1::2], entry[2::2], strict=True)
+                )
+            )
+            for entry in batch.contexts
+        }
+
+    def _check_runs(self, batch: Batch, nodes: list[NodeId], stamps: list[int], *, replay: bool) -> int:
+        """Refuse gaps, our own name, and other contents for known dots; returns how many operations are new."""
+        heads: dict[int, int] = {}
+        index = fresh = 0
+        for ref, first, count, void in batch.iter_runs():
+            node = nodes[ref]
+            owner = self.log.known(node)
+            head = heads.get(ref, 0 if owner is None else owner.head)
+            if first > head + 1:
+                raise FrameError(f"a gap: operations of {node} from {first} on, {head} is the last known")
+            if node == self.node and first + count - 1 > head and not replay:
+                raise FrameError(f"operations {head + 1} and on of {node}, which is ourselves: we never made them")
+            fresh += max(0, first + count - 1 - head)
+            heads[ref] = max(head, first + count - 1)
+            if void:
+                continue
+            if owner is not None and first <= owner.head:
+                self._check_same(owner, first, stamps[index : index + count])
+            index += count
+        return fresh
+
+    def _check_same(self, owner: Columns, first: int, stamps: list[int]) -> None:
+        """Compare what a peer repeats with what is here: one dot has one content (law L2)."""
+        begin = max(first, owner.base)
+        for counter in range(begin, min(first + len(stamps), owner.head + 1)):
+            ours = owner.stamps[counter - owner.base]
+            theirs = stamps[counter - first]
+            if ours and ours != theirs:
+                raise Equivocation(
+                    f"{owner.origin}:{counter} was written at {ours} as we know it and at {theirs} as the peer does:"
+                    " two writes share one dot; one of the two nodes runs on a copied or restored store"
+                )
+
+    # -- siblings
+
+    def siblings(self, table: Table, key: str) -> list[Sibling]:
+        """The live siblings of a key, tombstones included, in canonical order."""
+        found = []
+        for packed in self.keyspace.live(table, key):
+            owner, counter = self.log.columns[packed >> COUNTER_BITS], packed & COUNTER_MAX
+            stamp, _, _, payload, _ = owner.entry(counter)
+            found.append(Sibling(Dot(owner.origin, counter), stamp, payload))
+        return sorted(found, key=lambda sibling: (sibling.timestamp, sibling.dot))
+
+    def context(self, table: Table, key: str) -> CausalContext:
+        """What was seen of a key, to be handed back with a write of it."""
+        columns = self.log.columns
+        seen = self.keyspace.context(table, key)
+        return CausalContext(table.name, key, VersionVector({columns[i].origin: n for i, n in seen.items()}))
+
+    def payload(self, table: Table, key: str) -> tuple[bool, bytes | None]:
+        """
+        Fast path of reading: (True, payload) when one live write decides, (False, None) when a resolver has to.
+
+        A payload of None says that the key is absent.
+        """
+        state = table.states.get(key)
+        if state is None:
+            return True, None
+        if state.__class__ is int:
+            return True, self.log.columns[state >> COUNTER_BITS].payload(state & COUNTER_MAX)
+        return False, None
+
+    # -- stability
+
+    def forget(self, watermark: VersionVector) -> int:
+        """Forget what is over by proof, given the causally stable watermark; returns how many operations went."""
+        indexes = {
+            columns.index: counter
+            for origin, counter in watermark.items()
+            if (columns := self.log.known(origin)) is not None
+        }
+        return self.keyspace.forget(indexes)
+
+    def check(self) -> None:
+        """Assert the invariants of the log, the keyspace, and between them. Cost: proportional to the store."""
+        self.log.check()
+        self.keyspace.check()
+        newest = max((max(islice(c.stamps, 0, None), default=0) for c in self.log.columns), default=0)
+        assert self.hlc.last >= newest, "our clock has seen every stamp"

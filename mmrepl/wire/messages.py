@@ -1,0 +1,142 @@
+"""
+What nodes say to each other: ten small messages.
+
+    Hello      who I am, what I speak, what I have; the first thing on a connection, from both sides
+    Proof      that I know the cluster's secret, without saying it
+    Refuse     why I close the connection
+    Delta      operations, and the version vector that they stand on (law L4)
+    Digest     what I have; perhaps: and I want what I lack
+    Ask        send me a snapshot, or go on with the one that broke off
+    Snapshot   a chunk of live operations, under the clock taken before the first one (law L8)
+    Prune      do not push operations of these origins to me, somebody else does (Plumtree, Leitao et al. 2007)
+    Members    who belongs to the cluster, as far as I know
+    Leave      I go for good: do not wait for me
+
+A vector travels as (name, incarnation, counter) triples in order. The encoding of each is MessagePack by msgspec,
+decoded and typed in one call; `mmrepl.wire.codec` has the numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from mmrepl.causality.dot import COUNTER_MAX
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import FrameError
+from mmrepl.log.batch import Batch
+from mmrepl.types import NodeId
+
+PROTOCOL = 1
+"""Version of the protocol. Nodes of different versions tell each other so and part."""
+
+Vector: TypeAlias = list[tuple[str, int, int]]
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """The first message of either side."""
+
+    protocol: int
+    cluster: str
+    name: str
+    incarnation: int
+    address: str  # where this node accepts peers; empty if nowhere
+    nonce: bytes  # 16 random bytes; the other side's Proof is made over them
+    vector: Vector  # what is durable here
+    policies: dict[str, str]  # table -> policy; the default under ""
+    wall_ms: int  # our wall clock
+    compressions: list[str]  # what we can read, in order of preference
+    max_drift_ms: int  # how far ahead a stamp may be for us
+    secured: bool  # whether a Proof follows and one is wanted
+
+
+class Proof(msgspec.Struct, array_like=True, frozen=True):
+    """HMAC-SHA256 under the cluster's secret over both hellos, the prover's first."""
+
+    mac: bytes
+
+
+class Refuse(msgspec.Struct, array_like=True, frozen=True):
+    """The connection is about to be closed. *code* is for programs: see `mmrepl.replication.greeting`."""
+
+    code: str
+    text: str
+
+
+class Delta(msgspec.Struct, array_like=True, frozen=True):
+    """Operations in the sender's log order. A receiver that lacks some of *assumes* applies nothing."""
+
+    assumes: Vector
+    batch: Batch
+    ack: bool = False  # somebody waits: answer with a Digest as soon as it is durable
+
+
+class Digest(msgspec.Struct, array_like=True, frozen=True):
+    """What is durable at the sender. With *want*, the receiver sends what the sender lacks."""
+
+    vector: Vector
+    view: int  # hash of the sender's view of the members; acknowledgements count only under one view
+    wall_ms: int
+    want: bool = False
+
+
+class Ask(msgspec.Struct, array_like=True, frozen=True):
+    """Begin a snapshot (empty id), or go on with one from chunk *index* on."""
+
+    id: str
+    index: int
+
+
+class Snapshot(msgspec.Struct, array_like=True, frozen=True):
+    """Chunk *index* of *count*. The clock is repeated in each, so that any of them can be the first to arrive."""
+
+    id: str
+    index: int
+    count: int
+    clock: Vector
+    batch: Batch
+
+
+class Prune(msgspec.Struct, array_like=True, frozen=True):
+    """Origins that reach the sender by another way."""
+
+    origins: list[tuple[str, int]]
+
+
+class MemberEntry(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of one member; the higher *edit* wins, then the larger entry."""
+
+    name: str
+    incarnation: int  # 0: expected at this address, not met yet
+    address: str
+    edit: int
+    removed: bool
+
+
+class Members(msgspec.Struct, array_like=True, frozen=True):
+    """The whole list."""
+
+    entries: list[MemberEntry]
+
+
+class Leave(msgspec.Struct, array_like=True, frozen=True):
+    """The sender leaves the cluster for good. What it wrote stays."""
+
+    text: str
+
+
+Message: TypeAlias = Hello | Proof | Refuse | Delta | Digest | Ask | Snapshot | Prune | Members | Leave
+
+
+def to_wire(vector: VersionVector) -> Vector:
+    """A version vector as it travels."""
+    return [(origin.name, origin.incarnation, counter) for origin, counter in vector.items()]
+
+
+def from_wire(vector: Vector) -> VersionVector:
+    """The inverse of `to_wire`. Raises FrameError for entries out of range."""
+    for name, incarnation, counter in vector:
+        if not name or not 0 <= incarnation < 1 << 63 or not 0 <= counter <= COUNTER_MAX:
+            raise FrameError(f"a vector with the entry ({name[:80]!r}, {incarnation}, {counter})")
+    return VersionVector({NodeId(name, incarnation): counter for name, incarnation, counter in vector})
