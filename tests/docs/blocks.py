@@ -45,6 +45,7 @@ class Scratch:
 def enter_scratch_folder(namespace: dict[str, Any]) -> None:
     """Called before the first block of a document."""
     namespace[SCRATCH] = Scratch()
+    namespace["__name__"] = "__main__"  # as for whoever types it into a file
 
 
 def leave_scratch_folder(namespace: dict[str, Any]) -> None:

@@ -87,6 +87,11 @@ def test_a_wrong_block_fails(text):
         run(text)
 
 
+def test_functions_have_a_name():
+    """A function that a block defines says that it comes from the program, as it would from a file."""
+    assert run("```python\ndef merge(): ...\nwhere = merge.__module__\n```\n")["where"] == "__main__"
+
+
 def test_files_stay_in_the_scratch_folder():
     """A document that writes a file leaves none behind, and the current folder is as it was."""
     here = Path.cwd()
