@@ -17,7 +17,7 @@ ROOT = "mmrepl"
 
 # Downhill: a part may import what stands on a higher line of this table, and its own insides. Parts on one line are
 # neighbours that never meet. ROOT is mmrepl/__init__.py, which lends its names to the outside. Why clock and ports
-# stand as high as they do: docs/design/0002-order-of-the-house.md.
+# stand as high as they do: docs/design/0003-order-of-the-house.md.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("types",),

