@@ -1,0 +1,115 @@
+"""The suite that every transport passes, over each of ours; and that it finds transports which are broken."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mmrepl.transport.guard import Guard
+from mmrepl.transport.loopback import LoopbackNetwork
+from mmrepl.transport.tcp import TcpTransport
+from tests.transport import conformance
+
+
+class TcpKit:
+    address = "127.0.0.1:0"
+
+    def transport(self):
+        return TcpTransport()
+
+
+class Tcp6Kit(TcpKit):
+    address = "[::1]:0"
+
+
+class LoopbackKit:
+    address = "paris:0"
+
+    def __init__(self, **options):
+        self._network = LoopbackNetwork(seed=5, **options)
+        self._count = 0
+
+    def transport(self):
+        self._count += 1
+        return self._network.transport(f"node {self._count}")
+
+
+@pytest.fixture(scope="session")
+def tls():
+    """A certificate authority of our own, and contexts for both sides."""
+    trustme = pytest.importorskip("trustme")
+    import ssl
+
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+class TlsKit(TcpKit):
+    def __init__(self, tls):
+        self._tls = tls
+
+    def transport(self):
+        server, client = self._tls
+        return TcpTransport(server_ssl=server, client_ssl=client)
+
+
+KITS = {
+    "tcp": lambda _: TcpKit(),
+    "tcp6": lambda _: Tcp6Kit(),
+    "tls": lambda request: TlsKit(request.getfixturevalue("tls")),
+    "loopback": lambda _: LoopbackKit(),
+    "loopback, slow and chopped": lambda _: LoopbackKit(delay_turns_max=5, piece_bytes_max=60_000),
+}
+
+
+@pytest.mark.parametrize("case", conformance.CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("kit", KITS)
+async def test_conformance(kit, case, request):
+    """Each fact of the suite holds for each transport."""
+    await conformance.run(KITS[kit](request), case)
+
+
+# -- planted bugs: a suite that cannot fail proves nothing
+
+
+async def fails(kit, case):
+    """Whether the case notices; with little patience, since what is broken may never come."""
+    old, conformance.PATIENCE_S = conformance.PATIENCE_S, 0.3
+    try:
+        await conformance.run(kit, case)
+    except (AssertionError, pytest.fail.Exception, TimeoutError):
+        return True
+    finally:
+        conformance.PATIENCE_S = old
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+    return False
+
+
+async def test_planted_received_after_close(monkeypatch):
+    """A transport that goes on calling received() after close() is found."""
+    monkeypatch.setattr(Guard, "stop_listening", lambda self: None)
+    assert await fails(LoopbackKit(), conformance.after_close_nothing_is_sent_or_received)
+
+
+async def test_planted_lost_twice(monkeypatch):
+    """A transport that calls lost() twice is found."""
+    once = Guard.lost
+
+    def lost(self, reason):
+        once(self, reason)
+        self._handler.lost(reason)
+
+    monkeypatch.setattr(Guard, "lost", lost)
+    assert await fails(LoopbackKit(), conformance.both_sides_may_close_at_once)
+
+
+async def test_planted_handler_errors_escape(monkeypatch):
+    """A transport that lets a handler's exception pass without closing the connection is found."""
+    monkeypatch.setattr(Guard, "_report", lambda self, verb, error: True)
+    assert await fails(LoopbackKit(), conformance.a_handler_that_raises_costs_only_its_own_connection)
