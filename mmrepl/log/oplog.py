@@ -125,7 +125,7 @@ class OpLog:
     def extend_void(self, columns: Columns, size: int, buried_at: int) -> None:
         """Add operations of which only the dots are known: they were overwritten by what ends at *buried_at*."""
         self.extend(columns, [0] * size, [0] * size, [""] * size, [VOID] * size)
-        columns.buried[-size:] = array("q", [buried_at]) * size
+        columns.buried[len(columns.buried) - size :] = array("q", [buried_at]) * size  # [-size:] is all of it for 0
 
     # -- slicing
 
