@@ -97,6 +97,7 @@ class Session:
     quick: bool = False
     profile: bool = False
     verbose: bool = False
+    cpu: bool = False  # what only computes is timed by the processor's clock, not the wall's
     seconds_max: float = 180  # of one side in one round; then its processes are ended
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
     log: dict[str, dict[str, Measured]] = field(factory=dict)  # every reading, for --json
@@ -147,6 +148,7 @@ class Session:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
+            env={**os.environ, "MMREPL_BENCH_CPU": "1" if self.cpu else ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=None if self.verbose else subprocess.DEVNULL,
@@ -204,11 +206,11 @@ def row(
     figure = mine.median(metric)
     if mine.unavailable:
         note = f"not available: {mine.unavailable}"
+    elif peer is not None and measured[peer].unavailable:
+        note = f"{note} {peer} not available: {measured[peer].unavailable}".strip()
     if peer is None:
         return Row(name, unit, figure, target=target, note=note)
     theirs = measured[peer]
-    if theirs.unavailable:
-        note = f"{note} {peer} not available: {theirs.unavailable}".strip()
     pairs = list(zip(mine.each(metric), theirs.each(metric), strict=False))
     ratios = [a / b for a, b in pairs if b]
     if not ratios and figure and theirs.median(metric):

@@ -229,10 +229,10 @@ class WireCount:
     """
 
     def __init__(self, marker: bytes) -> None:
-        from asyncio import selector_events
+        from asyncio import selector_events  # its transport is where all that asyncio writes comes by
 
         self.bytes = self.markers = 0
-        transport: Any = selector_events._SelectorSocketTransport  # there is no public place to stand
+        transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
         write = transport.write
 
         def counted(target: Any, data: bytes) -> None:
