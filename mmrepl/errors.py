@@ -28,6 +28,7 @@ may have happened (it is in the log and may spread), so that a blind retry could
     │   ├── StoreForeign           not a file of ours, or one of another node
     │   ├── StoreTooNew            written by a later version of mmrepl
     │   ├── StoreCorrupt           damage, with the place where it was found
+    │   ├── DiskFull               no space for this commit; refused whole, the store goes on when there is space again
     │   └── StoreFailed            a write or an fsync failed; nothing more is acknowledged until reopened
     ├── LogTruncated               the log no longer reaches back that far: send a snapshot
     └── ResolverError              a resolver raised, or gave two answers for the same siblings; the siblings stay
@@ -159,6 +160,10 @@ class StoreTooNew(StorageError):
 
 class StoreCorrupt(StorageError):
     """Damage in the file; the message says where, and what can still be done."""
+
+
+class DiskFull(StorageError):
+    """No space left for a commit. It was refused whole and certainly did not happen; free some space and repeat it."""
 
 
 class StoreFailed(StorageError):
