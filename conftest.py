@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 from sybil import Sybil
 from sybil.parsers.rest import DocTestParser
 
-import mmrepl
 from tests.docs.blocks import PythonBlocks, enter_scratch_folder, leave_scratch_folder
 
 # The same examples on every run and every machine: a red run can be run again. `deep` is for looking for trouble,
@@ -31,7 +30,7 @@ settings.load_profile("ci")
 
 documents = Sybil(
     name="documents",
-    parsers=[PythonBlocks()] if hasattr(mmrepl, "Replica") else [],
+    parsers=[PythonBlocks()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     setup=enter_scratch_folder,
     teardown=leave_scratch_folder,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import mmrepl
 from tests.architecture import house
 from tests.architecture.test_imports import HERE, MODULES
 
@@ -73,6 +74,18 @@ def test_public_names_exist(name):
     """What is listed can be had."""
     module, _, attribute = name.rpartition(".")
     assert getattr(importlib.import_module(module), attribute) is not None
+
+
+def test_the_three_lists_of_public_names_agree():
+    """What is listed, what is loaded on use and what type checkers are told are the same names from the same places."""
+    source = (HERE / "mmrepl/__init__.py").read_text(encoding="utf-8")
+    told = {
+        found.target.rpartition(".")[2]: found.target.rpartition(".")[0]
+        for found in house.imports_of(source, "mmrepl", is_package=True)
+        if found.target.startswith("mmrepl.")
+    }
+    assert told == mmrepl._HOMES
+    assert sorted(mmrepl.__all__) == mmrepl.__all__ == sorted(told)
 
 
 def test_public_names_are_documented():
