@@ -228,11 +228,11 @@ def client(session: Session, words: Command) -> Answer:
 
 def _client_reply(session: Session, mode: bytes) -> bytes:
     if mode == b"ON":
-        session.muted = False
+        session.muted = session.skip = False
         return OK
     if mode == b"OFF":
         session.muted = True
     else:
-        session.skip = True
+        session.skip = not session.muted
     session.special = True
     return b""

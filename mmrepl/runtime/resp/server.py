@@ -20,7 +20,6 @@ The port binds to loopback, and refuses another address unless there is a passwo
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import logging
 import socket
@@ -35,6 +34,7 @@ from mmrepl.runtime.resp.protocol import Bounds, Command, RequestParser
 from mmrepl.runtime.resp.replies import failure
 from mmrepl.runtime.resp.session import Pending, Session, Shared
 from mmrepl.runtime.resp.table import LOOKUP
+from mmrepl.transport.address import Address, is_loopback, parse_address
 
 _LOG = logging.getLogger("mmrepl.client")
 
@@ -72,22 +72,23 @@ class ClientPort:
         """
         if self._closed or self._server is not None:
             raise ClosedError("a client port is started once")
-        host, port = parse_address(address)
-        if not (insecure or self.shared.options.password is not None or is_loopback(host)):
+        place = parse_address(address)
+        if not (insecure or self.shared.options.password is not None or is_loopback(place)):
             raise UsageError(
                 f"the client port would be open to whoever reaches {address}: set a password, or say insecure=True"
             )
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ClientConnection(self), host, port)
+        self._server = await loop.create_server(lambda: ClientConnection(self), *place)
         bound = self._server.sockets[0].getsockname()
-        self.shared.address = _joined(bound[0], bound[1])
+        self.shared.address = str(Address(bound[0], bound[1]))
         self._sweep_later()
         return self.shared.address
 
     async def close(self) -> None:
         """Stop listening; let answers leave for a second, then drop every connection. Idempotent."""
-        self._closed = True
-        self._forget()
+        if not self._closed:
+            self._closed = True
+            self._forget()
         if self._sweep is not None:
             self._sweep.cancel()
         if self._server is not None:
@@ -170,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(failure("ERR", "max number of clients reached"))
             self._transport.close()
             return
-        self.session = Session(shared, _joined(peer[0], peer[1]) if peer else "")
+        self.session = Session(shared, str(Address(peer[0], peer[1])) if peer else "")
         shared.sessions[self.session.number] = self.session
         self._port.connections[self.session.number] = self
         self._transport.set_write_buffer_limits(high=self._unread_bytes)
@@ -388,34 +389,3 @@ class ClientConnection(asyncio.Protocol):
             self._stall = (seen, now)
             return False
         return now - self._stall[1] >= self._port.shared.options.stall_seconds
-
-
-# -- addresses
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """
-    Host and port. Raises UsageError.
-
-    >>> parse_address("127.0.0.1:6401"), parse_address("[::1]:0")
-    (('127.0.0.1', 6401), ('::1', 0))
-    """
-    host, colon, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise UsageError(f"{address!r} is no address: expected host:port, as in 127.0.0.1:6401")
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach *host*. A name other than ``localhost`` counts as no."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -89,7 +89,9 @@ class FakeTable:
             raise WrongContext(f"a context of {of!r}, used for {key!r}")
         return VersionVector([(NodeId.parse(origin), counter) for origin, counter in entries])
 
-    def _add(self, key: str, value: Value, deleted: bool, given: bytes | None, durability: Durability | None) -> Written:
+    def _add(
+        self, key: str, value: Value, deleted: bool, given: bytes | None, durability: Durability | None
+    ) -> Written:
         backend = self.backend
         if backend.trouble is not None:
             raise backend.trouble
