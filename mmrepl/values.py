@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeAlias, Union
 
 import msgspec
 
@@ -347,6 +347,10 @@ def _check_text(what: str, text: object, limits: Limits) -> None:
 # -- the precise walk, which finds what is wrong and where
 
 
+_Open: TypeAlias = tuple[str, object, Iterator[tuple[str, object]]]
+"""A container that the walk is in: its path, itself, and the elements that are left with their paths."""
+
+
 def _fault(value: object, depth: int, elements_max: int) -> InvalidValue | None:
     """
     The first thing in *value*, in order of reading, that keeps it out of the domain; None when there is nothing.
@@ -354,9 +358,10 @@ def _fault(value: object, depth: int, elements_max: int) -> InvalidValue | None:
     No recursion: an iterator for each open container. Slow, for it builds the path of every element.
     """
     left = elements_max
-    open_: list[tuple[object, Iterator[tuple[str, object]]]] = [(None, iter([("value", value)]))]
+    elements: Iterator[tuple[str, object]] = iter([("value", value)])
+    open_: list[_Open] = [("", None, elements)]
     while open_:
-        for path, element in open_[-1][1]:
+        for path, element in open_[-1][2]:
             left -= 1
             if left < 0:
                 return InvalidValue(f"value has more elements than the limit value_bytes allows: {elements_max:,}")
@@ -366,8 +371,8 @@ def _fault(value: object, depth: int, elements_max: int) -> InvalidValue | None:
             if type(element) in _SCALARS:
                 continue
             if len(open_) > depth:
-                return InvalidValue(_depth_message(element, path, open_, depth), path)
-            open_.append((element, _elements(element, path)))
+                return _depth_fault([*open_, (path, element, elements)], depth)
+            open_.append((path, element, _elements(element, path)))
             break
         else:
             open_.pop()
@@ -381,11 +386,17 @@ def _elements(container: Any, path: str) -> Iterator[tuple[str, object]]:
     return ((f"{path}[{_brief(key)}]", element) for key, element in container.items())
 
 
-def _depth_message(element: object, path: str, open_: list[tuple[object, Any]], depth: int) -> str:
-    where = path if len(path) <= 80 else f"{path[:80]}..."
-    if any(element is container for container, _ in open_):
-        return f"{where} is a {type(element).__name__} that contains itself"
-    return f"{where} is nested deeper than {depth} levels, the limit depth"
+def _depth_fault(open_: list[_Open], depth: int) -> InvalidValue:
+    """The error for containers of which the last is too deep. A cycle is told as such, with the shortest path."""
+    paths: dict[int, str] = {}  # id of container -> where it stands
+    for path, container, _ in open_:
+        if id(container) in paths:
+            kind = type(container).__name__
+            return InvalidValue(f"{path} is the {kind} that {paths[id(container)]} is: it contains itself", path)
+        paths[id(container)] = path
+    path = open_[-1][0]
+    shown = path if len(path) <= 80 else f"{path[:80]}..."
+    return InvalidValue(f"{shown} is nested deeper than {depth} levels, the limit depth", path)
 
 
 def _scalar_fault(element: object, path: str) -> InvalidValue | None:

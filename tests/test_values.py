@@ -309,14 +309,15 @@ def test_a_limit_deeper_than_the_decoder_goes_cannot_be_set():
 def test_a_container_in_itself_is_refused():
     """Cycles of every shape end in an error that says so."""
     direct: list = [1]
-    direct.append(direct)
+    direct += [direct, [2]]
     double: list = []
     double += [double, double]
     through: dict = {"a": [1, {"b": []}]}
     through["a"][1]["b"].append(through)
-    for value in (direct, double, through):
-        with pytest.raises(InvalidValue, match="contains itself"):
+    for value, path in ((direct, "value[1]"), (double, "value[0]"), (through, "value['a'][1]['b'][0]")):
+        with pytest.raises(InvalidValue, match="contains itself") as caught:
             encode(value)
+        assert caught.value.path == path
         with pytest.raises(InvalidValue):
             encode(value, Limits(depth=DEPTH_MAX))
 
