@@ -84,6 +84,13 @@ class Recorder:
         await self.until(lambda self: len(self.data) >= count)
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Turn the event loop until *condition* holds, for what nobody can tell us."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0)
+
+
 class Accepting:
     """A handler factory that keeps what it made."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from mmrepl.transport import tcp
 from mmrepl.transport.guard import Guard
 from mmrepl.transport.loopback import LoopbackNetwork
 from mmrepl.transport.tcp import TcpTransport
@@ -15,12 +17,24 @@ from tests.transport import conformance
 class TcpKit:
     address = "127.0.0.1:0"
 
+    def __init__(self, **options):
+        self.made, self._options = [], options
+
     def transport(self):
-        return TcpTransport()
+        self.made.append(TcpTransport(**self._options))
+        return self.made[-1]
 
 
 class Tcp6Kit(TcpKit):
     address = "[::1]:0"
+
+    def __init__(self):
+        super().__init__()
+        try:
+            with socket.socket(socket.AF_INET6) as sock:
+                sock.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 loopback on this machine")
 
 
 class LoopbackKit:
@@ -49,19 +63,12 @@ def tls():
     return server, client
 
 
-class TlsKit(TcpKit):
-    def __init__(self, tls):
-        self._tls = tls
-
-    def transport(self):
-        server, client = self._tls
-        return TcpTransport(server_ssl=server, client_ssl=client)
-
-
 KITS = {
     "tcp": lambda _: TcpKit(),
     "tcp6": lambda _: Tcp6Kit(),
-    "tls": lambda request: TlsKit(request.getfixturevalue("tls")),
+    "tls": lambda request: TcpKit(
+        **dict(zip(("server_ssl", "client_ssl"), request.getfixturevalue("tls"), strict=True))
+    ),
     "loopback": lambda _: LoopbackKit(),
     "loopback, slow and chopped": lambda _: LoopbackKit(delay_turns_max=5, piece_bytes_max=60_000),
 }
@@ -86,6 +93,8 @@ async def fails(kit, case):
         return True
     finally:
         conformance.PATIENCE_S = old
+        for transport in getattr(kit, "made", ()):
+            await transport.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
     return False
@@ -113,3 +122,15 @@ async def test_planted_handler_errors_escape(monkeypatch):
     """A transport that lets a handler's exception pass without closing the connection is found."""
     monkeypatch.setattr(Guard, "_report", lambda self, verb, error: True)
     assert await fails(LoopbackKit(), conformance.a_handler_that_raises_costs_only_its_own_connection)
+
+
+async def test_planted_close_drops_the_queue(monkeypatch):
+    """A transport that drops on close() what was sent before is found."""
+
+    def close(self):
+        self._drop_queue()
+        honest(self)
+
+    honest = tcp._Connection.close
+    monkeypatch.setattr(tcp._Connection, "close", close)
+    assert await fails(TcpKit(), conformance.close_lets_the_queue_leave_and_both_sides_hear_of_it)
