@@ -78,8 +78,8 @@ OUTSIDE = frozenset(
     ]
 )
 IN_MEMORY = frozenset({"io.BytesIO", "io.StringIO"})  # buffers; the rest of io is files
-# Builtins by which it does the same without an import. `hash` and `id` differ from process to process (law L12).
-OUTSIDE_BUILTINS = frozenset({"breakpoint", "hash", "id", "input", "open", "print"})
+# Builtins by which it does the same without an import. `hash` differs from process to process (law L12).
+OUTSIDE_BUILTINS = frozenset({"breakpoint", "hash", "input", "open", "print"})
 
 # What turns bytes into code.
 CODE_FROM_BYTES = frozenset({"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"})

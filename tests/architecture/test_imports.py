@@ -160,7 +160,6 @@ def test_a_package_reads_its_relative_imports_from_itself():
         "print('x')",
         "order = sorted(keys, key=lambda key: hash(key))",
         "handle = open('x')",
-        "order = id(object())",
     ],
 )
 def test_a_touch_of_the_outside_is_found_in_the_middle_only(source):
