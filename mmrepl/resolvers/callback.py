@@ -41,11 +41,13 @@ def _named(function: Callable[[list[Any]], Value]) -> str:
     return f"{module}:{name}"
 
 
-def _is_function(_resolver: Callback, _attribute: object, function: Any) -> None:
+def _plain_function(function: Any) -> Callable[[list[Any]], Value]:
+    """*function*, if it is one. Raises UsageError."""
     if not callable(function):
         raise UsageError(f"Callback needs a function of a list of values, not a {type(function).__name__}")
     if inspect.iscoroutinefunction(function):
         raise UsageError(f"Callback needs a plain function, not a coroutine function: {function!r}")
+    return function
 
 
 @frozen
@@ -63,7 +65,7 @@ class Callback(Resolver):
     ``resolve`` raise `ResolverError` with its name and the siblings that did it. The siblings stay as they are.
     """
 
-    function: Callable[[list[Any]], Value] = field(validator=_is_function)
+    function: Callable[[list[Any]], Value] = field(converter=_plain_function)
     name: str = field(
         kw_only=True,
         default=Factory(lambda self: _named(self.function), takes_self=True),

@@ -177,6 +177,8 @@ def test_names_come_from_the_function_or_must_be_given():
 
 def test_options_are_checked():
     """When the resolver is made, not when a key first has siblings."""
+    with pytest.raises(UsageError, match="needs a function of a list of values, not a list"):
+        Callback([])
     for arguments, options in [((1,), {}), ((None,), {}), ((merge_carts,), {"check": "often"}), ((len,), {"name": 1})]:
         with pytest.raises((UsageError, ValueError, TypeError)):
             Callback(*arguments, **options)
