@@ -174,7 +174,9 @@ class CausalContainer(Generic[PayloadT]):
         HAZARD: that holds among members. A write that a node made before it joined, or while it was removed, may be
         concurrent with a tombstone that some have forgotten and others have not, and be outranked by it; under
         last-writer-wins these would differ until the key is written again. Whoever lets such a node in lets it write
-        anew, over a filled context, what it alone has written.
+        anew, over a filled context, what it alone has written. And a context that was read among members after they
+        had forgotten is too small for a node that is none: used there, it leaves standing what the reader had seen
+        overwritten, until the node is back and has joined a snapshot.
         """
         if not stable.descends(self.context):
             return self
