@@ -58,8 +58,8 @@ NOTHING = Effects()
 class Core(Protocol):
     """The part of a core that a host drives."""
 
-    def ready(self, monotonic_ms: int) -> Effects:
-        """What has gathered since the last call."""
+    def ready(self, now_ms: int, wall_ms: int, *, may_persist: bool = True) -> Effects:
+        """What has gathered since the last call, at monotonic *now_ms*; no commit while one is under way."""
 
     def persisted(self, position: int) -> None:
         """The log is durable up to *position* (exclusive)."""
@@ -75,7 +75,7 @@ class Turn:
     notify: Callable[[object], None] = field(default=lambda _event: None)
 
 
-def take_turn(core: Core, outside: Turn, monotonic_ms: int) -> int | None:
+def take_turn(core: Core, outside: Turn, now_ms: int, wall_ms: int) -> int | None:
     """
     Persist, then send, then notify, until nothing is left to do; returns when the core wants to be woken.
 
@@ -83,7 +83,7 @@ def take_turn(core: Core, outside: Turn, monotonic_ms: int) -> int | None:
     durable part of its log says nothing more. A storage error leaves before anything was sent.
     """
     while True:
-        effects = core.ready(monotonic_ms)
+        effects = core.ready(now_ms, wall_ms)
         if effects.persist is not None:
             outside.storage.commit(effects.persist.commit, effects.persist.durability)
             core.persisted(effects.persist.position)

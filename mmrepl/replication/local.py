@@ -122,6 +122,15 @@ class LocalCore:
         else:
             self.journal.become(node)
 
+    def start_over(self, node: NodeId) -> None:
+        """Empty the store and become *node*; durable with the next commit, which replaces all that is there."""
+        self.store.start_over(node)
+        self.durable, self._durable_vector = self.store.log.end, self.store.version
+        self._handed_out.clear()
+        self._cut_at = 0
+        if self.journal is not None:
+            self.journal.rewrite()
+
     def upkeep(self, *, position: int) -> bool:
         """Cut the log before *position*, or rewrite small batches. Returns whether the next commit has to do it."""
         journal = self.journal
@@ -156,26 +165,31 @@ class LocalCore:
         slices = self.missing(vector)
         if not slices:
             return None
-        return Delta(to_wire(vector), self._frame(slices))
+        return Delta(to_wire(vector), self.frame(slices)[0])
 
-    def _frame(self, slices: list[Slice]) -> Batch:
-        log, budget = self.store.log, DELTA_OPERATIONS
+    def frame(self, slices: list[Slice]) -> tuple[Batch, int]:
+        """
+        The first frame of *slices*, and the position of the log that it reaches: what was buried before it is void.
+
+        Raises:
+            LogTruncated: only a frame larger than allowed would do.
+        """
+        log, limits, budget = self.store.log, self.store.limits, DELTA_OPERATIONS
         while True:
             until = self._until(slices, budget)
-            chosen = _before(slices, until)
-            batch = log.batch(chosen, until)
+            batch = log.batch(_before(slices, until), until)
             size = sum(map(len, filter(None, batch.payloads))) + sum(map(len, batch.keys))
-            if size <= self.store.limits.delta_bytes or budget == 1:
+            if size <= limits.delta_bytes or budget == 1:
                 break
-            budget = max(1, budget * self.store.limits.delta_bytes // (2 * size))
-        if size > self.store.limits.frame_bytes * 3 // 4:
+            budget = max(1, budget * limits.delta_bytes // (2 * size))
+        if size > limits.frame_bytes * 3 // 4:
             raise LogTruncated(f"what is missing fits into no frame smaller than {size} bytes; send a snapshot")
-        return batch
+        return batch, until
 
     def _until(self, slices: list[Slice], budget: int) -> int:
         """The position up to which a frame of about *budget* operations of each origin goes."""
         log = self.store.log
-        until = log.end if self.journal is None else self.durable
+        until = 1 + max(columns.positions[last - columns.base] for columns, _, last in slices)
         for columns, first, last in slices:
             if last - first + 1 > budget:
                 until = min(until, columns.positions[first + budget - columns.base])

@@ -8,7 +8,7 @@ by itself (`mmrepl.store.journal` turns it into commits and back), and it knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from attrs import frozen
@@ -62,6 +62,14 @@ class Store:
         for name in self.policies:
             self.table(name)
 
+    def start_over(self, node: NodeId) -> None:
+        """Forget everything and become *node*; the clock goes on. Tables that were handed out are no longer ours."""
+        self.log = OpLog()
+        self.keyspace = Keyspace(self.log, retain=self.keyspace.retain)
+        self.own = self.log.origin(node)
+        for name in self.policies:
+            self.table(name)
+
     @property
     def node(self) -> NodeId:
         """Who we are now, incarnation included."""
@@ -96,13 +104,21 @@ class Store:
     # -- writing
 
     def put(
-        self, table: Table, key: str, payload: bytes | None, wall_ms: int, context: CausalContext | None = None
+        self,
+        table: Table,
+        key: str,
+        payload: bytes | None,
+        wall_ms: int,
+        context: CausalContext | None = None,
+        *,
+        stamp: int | None = None,
     ) -> int:
         """
         Mint a dot for a write (a delete when *payload* is None) and apply it; returns its counter.
 
         Without a *context* the write goes over whatever this replica has seen of the key. The payload must be an
-        encoded value within the limits, the key checked: the host does both.
+        encoded value within the limits, the key checked: the host does both. *stamp* is for a write that is made
+        again, and keeps its time.
 
         Raises:
             WrongContext: *context* was read from another key. Nothing was changed.
@@ -120,7 +136,8 @@ class Store:
                 self._refuse_explosion(table, key, packed)
         elif state is not None and (state.__class__ is not int or state >> COUNTER_BITS != own.index):
             packed = self._context_shown(table, key)
-        stamp = self.hlc.tick(wall_ms)
+        if stamp is None:
+            stamp = self.hlc.tick(wall_ms)
         log = self.log
         position = log.end
         counter = log.append(own, stamp, table.number, key, payload, packed)
@@ -160,6 +177,24 @@ class Store:
                 return True
         return False
 
+    def refuse_excess(self, vector: Mapping[NodeId, int], batches: Iterable[Batch]) -> None:
+        """
+        Refuse what would bring more origins or tables than allowed.
+
+        Raises:
+            FrameError: names the limit. Nothing was changed.
+        """
+        known, tables = self.log.known, self.log.has_table
+        fresh_origins = {node for node in vector if known(node) is None}
+        fresh_tables: set[str] = set()
+        for batch in batches:
+            fresh_origins.update(node for node in batch.node_ids() if known(node) is None)
+            fresh_tables.update(name for name in batch.tables if not tables(name))
+        if fresh_origins and len(self.log.columns) + len(fresh_origins) > self.limits.vector_entries:
+            raise FrameError(f"operations of more origins than {self.limits.vector_entries} (limits.vector_entries)")
+        if fresh_tables and len(self.log.table_names) + len(fresh_tables) > self.limits.tables:
+            raise FrameError(f"operations on more tables than {self.limits.tables} (limits.tables)")
+
     def apply(self, batch: Batch, *, replay: bool = False) -> Applied:
         """
         Apply a checked batch of another node whole; operations that are known already are passed over.
@@ -169,11 +204,14 @@ class Store:
         The caller has made sure that what the batch stands on is here (`gap`), and that its stamps are acceptable.
 
         Raises:
-            FrameError: the batch leaves a gap in an origin, or speaks in our own name. Nothing was changed.
+            FrameError: the batch leaves a gap in an origin, or speaks in our own name, or brings more origins or tables
+                than allowed. Nothing was changed.
             Equivocation: it has another content for a dot that is here. Nothing was changed.
         """
         nodes = batch.node_ids()
         stamps = batch.absolute_stamps()
+        if not replay:
+            self.refuse_excess({}, (batch,))
         end = self.log.end + self._check_runs(batch, nodes, stamps, replay=replay)
         columns = [self.log.origin(node) for node in nodes]
         table_ids = [self.table(name).number for name in batch.tables]

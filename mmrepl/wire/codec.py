@@ -17,6 +17,7 @@ from mmrepl.log.batch import Batch
 from mmrepl.types import DEFAULT_LIMITS, Limits
 from mmrepl.values import too_deep
 from mmrepl.wire.messages import (
+    Acks,
     Ask,
     Delta,
     Digest,
@@ -41,7 +42,8 @@ NUMBERS: Final[dict[type[Message], int]] = {
     Snapshot: 7,
     Prune: 8,
     Members: 9,
-    Leave: 10,
+    Acks: 10,
+    Leave: 11,
 }
 """The number of each message on the wire; part of the protocol."""
 
@@ -80,6 +82,11 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
         _check_vector(message.vector, limits)
     elif isinstance(message, Members) and len(message.entries) > limits.peers:
         raise FrameError(f"{len(message.entries)} members: at most {limits.peers} are allowed (limits.peers)")
+    elif isinstance(message, Acks):
+        if len(message.entries) > limits.peers:
+            raise FrameError(f"acknowledgements of {len(message.entries)} members: at most {limits.peers}")
+        for _, vector, _ in message.entries:
+            _check_vector(vector, limits)
     return message
 
 

@@ -1,5 +1,5 @@
 """
-What nodes say to each other: ten small messages.
+What nodes say to each other: eleven small messages.
 
     Hello      who I am, what I speak, what I have; the first thing on a connection, from both sides
     Proof      that I know the cluster's secret, without saying it
@@ -10,6 +10,7 @@ What nodes say to each other: ten small messages.
     Snapshot   a chunk of live operations, under the clock taken before the first one (law L8)
     Prune      do not push operations of these origins to me, somebody else does (Plumtree, Leitao et al. 2007)
     Members    who belongs to the cluster, as far as I know
+    Acks       what other members have told me that they have, for those who do not hear it themselves
     Leave      I go for good: do not wait for me
 
 A vector travels as (name, incarnation, counter) triples in order. The encoding of each is MessagePack by msgspec,
@@ -41,11 +42,14 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     cluster: str
     name: str
     incarnation: int
+    instance: int  # 63 random bits of this run of the process: tells a second connection from a second node
     address: str  # where this node accepts peers; empty if nowhere
     nonce: bytes  # 16 random bytes; the other side's Proof is made over them
     vector: Vector  # what is durable here
     policies: dict[str, str]  # table -> policy; the default under ""
     wall_ms: int  # our wall clock
+    hlc: int  # the highest stamp seen here: what the receiver writes from now on orders after all that
+    head_stamp: int  # stamp of our own latest write; 0 if there is none: one dot must have one content
     compressions: list[str]  # what we can read, in order of preference
     max_drift_ms: int  # how far ahead a stamp may be for us
     secured: bool  # whether a Proof follows and one is wanted
@@ -79,6 +83,7 @@ class Digest(msgspec.Struct, array_like=True, frozen=True):
     view: int  # hash of the sender's view of the members; acknowledgements count only under one view
     wall_ms: int
     want: bool = False
+    needs_acks: bool = False  # the sender is not connected to every member, and asks for Acks
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True):
@@ -120,13 +125,19 @@ class Members(msgspec.Struct, array_like=True, frozen=True):
     entries: list[MemberEntry]
 
 
+class Acks(msgspec.Struct, array_like=True, frozen=True):
+    """(member, what it said is durable there, the view under which it said so)."""
+
+    entries: list[tuple[str, Vector, int]]
+
+
 class Leave(msgspec.Struct, array_like=True, frozen=True):
     """The sender leaves the cluster for good. What it wrote stays."""
 
     text: str
 
 
-Message: TypeAlias = Hello | Proof | Refuse | Delta | Digest | Ask | Snapshot | Prune | Members | Leave
+Message: TypeAlias = Hello | Proof | Refuse | Delta | Digest | Ask | Snapshot | Prune | Members | Acks | Leave
 
 
 def to_wire(vector: VersionVector) -> Vector:

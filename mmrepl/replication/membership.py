@@ -1,0 +1,141 @@
+"""
+Who belongs to the cluster.
+
+A map from names to entries, each with an edit number; the higher edit wins, so that maps which were edited apart
+become one by exchanging them, in any order. It spreads whole, whenever it has changed: clusters are small.
+
+The *view* is a hash of what counts: the names that are not removed, and the addresses that we were told to expect and
+have not met. Causal stability is taken over members under one view only (see `mmrepl.causality.stability`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+
+import msgspec
+
+from mmrepl.errors import UsageError
+from mmrepl.types import NodeId
+from mmrepl.wire.messages import MemberEntry, Members
+
+
+class Membership:
+    """
+    The members as one node knows them, itself included. Mutable; saved with the store.
+
+    ``changed`` turns true with every edit, ours or another's; whoever spreads it sets it back.
+    """
+
+    def __init__(self, node: NodeId, address: str, expected: Iterable[str] = ()) -> None:
+        self.name = node.name
+        self.expected = set(expected) - {address}  # addresses that were configured and not met yet
+        self.entries: dict[str, MemberEntry] = {}
+        self.changed = False
+        self._view: int | None = None
+        self._set(MemberEntry(node.name, node.incarnation, address, 1, removed=False))
+
+    # -- reading
+
+    def active(self) -> Iterator[MemberEntry]:
+        """Members in order of their names, ourselves included."""
+        return (entry for _, entry in sorted(self.entries.items()) if not entry.removed)
+
+    def names(self) -> list[str]:
+        """Names of the members, in order."""
+        return [entry.name for entry in self.active()]
+
+    def is_member(self, name: str) -> bool:
+        """Whether *name* belongs to the cluster."""
+        entry = self.entries.get(name)
+        return entry is not None and not entry.removed
+
+    def was_removed(self, name: str) -> bool:
+        """Whether *name* was taken out."""
+        entry = self.entries.get(name)
+        return entry is not None and entry.removed
+
+    def addresses(self) -> list[str]:
+        """Where to find the others: members and whoever is expected, in order."""
+        known = {entry.address for entry in self.active() if entry.name != self.name and entry.address}
+        return sorted(known | self.expected)
+
+    @property
+    def view(self) -> int:
+        """Hash of what counts for stability; compared for equality only."""
+        if self._view is None:
+            content = msgspec.msgpack.encode((self.names(), sorted(self.expected)))
+            self._view = int.from_bytes(blake2b(content, digest_size=8).digest()) >> 1
+        return self._view
+
+    # -- changing
+
+    def met(self, node: NodeId, address: str, dialled: str) -> None:
+        """A node said hello: it is a member from now on, and whoever was expected at its address has come."""
+        before = len(self.expected)
+        self.expected -= {address, dialled}
+        if len(self.expected) != before:
+            self._view = None
+        entry = self.entries.get(node.name)
+        if entry is None or entry.removed or (entry.incarnation, entry.address) != (node.incarnation, address):
+            edit = 1 if entry is None else entry.edit + 1
+            self._set(MemberEntry(node.name, node.incarnation, address, edit, removed=False))
+
+    def became(self, node: NodeId) -> None:
+        """We took a new incarnation."""
+        old = self.entries[self.name]
+        self._set(MemberEntry(node.name, node.incarnation, old.address, old.edit + 1, removed=False))
+
+    def bound(self, address: str) -> None:
+        """We listen at *address* now."""
+        old = self.entries[self.name]
+        self.expected.discard(address)
+        if old.address != address:
+            self._set(MemberEntry(old.name, old.incarnation, address, old.edit + 1, old.removed))
+
+    def remove(self, who: str) -> None:
+        """
+        Take a member out, by its name, or give up an address that was expected. What it wrote stays.
+
+        Raises UsageError when there is neither.
+        """
+        if who in self.expected:
+            self.expected.discard(who)
+            self._view = None
+            return
+        entry = self.entries.get(who)
+        if entry is None or entry.removed:
+            raise UsageError(f"no member is called {who!r}; members are {', '.join(self.names())}")
+        self._set(MemberEntry(entry.name, entry.incarnation, entry.address, entry.edit + 1, removed=True))
+
+    def merge(self, message: Members) -> None:
+        """Take in another's map."""
+        for theirs in message.entries:
+            ours = self.entries.get(theirs.name)
+            if ours is None or _rank(theirs) > _rank(ours):
+                self._set(theirs)
+
+    def _set(self, entry: MemberEntry) -> None:
+        self.entries[entry.name] = entry
+        self.changed = True
+        self._view = None
+
+    # -- as messages and on disk
+
+    def message(self) -> Members:
+        """The whole map."""
+        return Members([entry for _, entry in sorted(self.entries.items())])
+
+    def restore(self, data: bytes) -> None:
+        """What `message` was when it was saved. Our own entry of this run wins over the saved one."""
+        own = self.entries[self.name]
+        for entry in msgspec.msgpack.decode(data, type=Members).entries:
+            if entry.name != self.name:
+                self.entries[entry.name] = entry
+            else:
+                self._set(MemberEntry(own.name, own.incarnation, own.address, entry.edit + 1, removed=False))
+        self._view = None
+
+
+def _rank(entry: MemberEntry) -> tuple[int, bool, int, str]:
+    return entry.edit, entry.removed, entry.incarnation, entry.address

@@ -1,0 +1,662 @@
+"""
+The multi-master core: every node takes writes, and they find their way to all.
+
+A `LocalCore` and its peers. The host tells it what happens (a write, a connection, a message, the passing of time)
+and asks with ``ready`` what is to be done. It holds no socket and reads no clock; it says nothing of an operation
+that is not durable here (law L2); and it takes everything that comes from a peer through one door, `_apply`.
+
+What is pushed to whom stands in `push`, what is asked of whom in `pull`, snapshots in `transfer`, who belongs to the
+cluster in `membership`, who may talk at all in `greeting`, returning with unseen writes in `rejoin`. The choices and
+what they cost are told in docs/design/0002-gossip.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.stability import AckMatrix
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.clock.drift import PeerClocks
+from mmrepl.clock.hlc import acceptable
+from mmrepl.effects import Effects, Envelope
+from mmrepl.errors import FrameError, LogTruncated, PeerError
+from mmrepl.ports import Durability, Rng
+from mmrepl.replication.failure_detector import FailureDetector
+from mmrepl.replication.greeting import Refusal, check_hello, node_of, policy_differences, prove, proven
+from mmrepl.replication.local import LocalCore, new_incarnation
+from mmrepl.replication.membership import Membership
+from mmrepl.replication.peer import Link, Peer, PeerState
+from mmrepl.replication.pull import Puller
+from mmrepl.replication.push import Pusher
+from mmrepl.replication.rejoin import Rejoin
+from mmrepl.replication.transfer import Transfers
+from mmrepl.replication.waiters import Acknowledged, Waiters
+from mmrepl.store.store import Applied
+from mmrepl.store.table import Table
+from mmrepl.types import Limits, NodeId
+from mmrepl.wire.codec import encode
+from mmrepl.wire.messages import (
+    PROTOCOL,
+    Acks,
+    Ask,
+    Delta,
+    Digest,
+    Hello,
+    Leave,
+    Members,
+    Message,
+    Proof,
+    Prune,
+    Refuse,
+    Snapshot,
+    from_wire,
+    to_wire,
+)
+
+SILENCE_MS = 10_000
+"""A connection on which nothing has come for so long is closed; its address is dialled again."""
+
+GREETING_MS = 5_000
+"""A connection must have said hello, and proven itself, within so long."""
+
+
+@frozen
+class PeerChanged:
+    """Event: a peer's connection came or went, or its member entry changed. *text* says why it went."""
+
+    name: str
+    state: PeerState
+    text: str = ""
+
+
+@frozen(kw_only=True)
+class Options:
+    """What a cluster's node is told at its start."""
+
+    cluster: str = "default"
+    address: str = ""  # where peers reach this node
+    expected: tuple[str, ...] = ()  # addresses of peers, from the configuration
+    secret: bytes | None = None
+    compressions: tuple[str, ...] = ()  # what this host can read, in order of preference
+    log_operations: int = 1_000_000  # the log is cut when longer, even if a member still lacks some of it
+    durability: Durability = Durability.SYNC  # of what is received
+    rejoin: bool = False  # come back as a new incarnation if this node was removed
+
+
+class MultiMaster:
+    """
+    One node of a cluster. Mutable, not thread-safe; times are milliseconds, *now_ms* monotonic, *wall_ms* since 1970.
+    """
+
+    def __init__(self, local: LocalCore, rng: Rng, options: Options, meta: dict[str, bytes], now_ms: int) -> None:
+        self.local = local
+        self.options = options
+        self._rng = rng
+        self.instance = rng.getrandbits(63)
+        self.peers: dict[str, Peer] = {}
+        self.members = Membership(local.store.node, options.address, options.expected)
+        if "members" in meta:
+            self.members.restore(meta["members"])
+        self.clocks: PeerClocks[str] = PeerClocks()
+        self.acks: AckMatrix[str, int] = AckMatrix(self.members.name, self.members.view)
+        self.waiters = Waiters()
+        self.transfers = Transfers(local)
+        self.rejoin = Rejoin(local, meta)
+        self.puller = Puller(local, self.limits, self._apply, self._want)
+        self._pusher = Pusher(local, self._is_own)
+        self._links: dict[int, Link] = {}
+        self._send: list[Envelope] = []
+        self._close: list[tuple[int, str]] = []
+        self._notify: list[object] = []
+        self._ticked_ms = now_ms
+        self._wall_ms = 0  # as it was told last
+        self._watermark = VersionVector()
+        self._heard: dict[str, tuple[VersionVector, int]] = {}  # member -> what is durable there, under which view
+        self._applied_from: dict[NodeId, str] = {}  # origin -> peer that brought its latest operation
+        self._view_changed()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the store."""
+        return self.local.store.limits
+
+    # -- verbs of the host: writing
+
+    def put(
+        self,
+        table: Table,
+        key: str,
+        payload: bytes | None,
+        wall_ms: int,
+        context: CausalContext | None = None,
+        durability: Durability = Durability.SYNC,
+    ) -> int:
+        """Write or delete; returns the dot's counter. Raises as `Store.put`, and ClockAhead."""
+        return self.local.put(table, key, payload, wall_ms, context, durability)
+
+    def wait_for(self, counter: int, wanted: int | str, token: object) -> None:
+        """
+        Notify `Acknowledged(token)` once our write *counter* is durable at *wanted* members, ourselves included.
+
+        *wanted* is a number, ``"majority"`` or ``"all"`` (of the members at each moment).
+        """
+        self.waiters.add(self.local.store.node, counter, wanted, token)
+
+    def stop_waiting(self, token: object) -> tuple[int, int]:
+        """Give up; returns how many members had confirmed and how many were wanted."""
+        return self.waiters.remove(token, self._vectors(), len(self.members.names()))
+
+    # -- verbs of the host: connections
+
+    def connected(self, link: int, dialled: str, now_ms: int, wall_ms: int) -> None:
+        """A connection is open; *dialled* is the address if it was us who dialled."""
+        store = self.local.store
+        own = store.own
+        policies = {"": store.default.policy} | {name: resolver.policy for name, resolver in store.policies.items()}
+        head_stamp = own.stamps[-1] if len(own.stamps) else 0
+        hello = Hello(
+            PROTOCOL, self.options.cluster, store.node.name, store.node.incarnation, self.instance,
+            self.members.entries[self.members.name].address, self._rng.getrandbits(128).to_bytes(16),
+            to_wire(self.local.durable_vector), policies, wall_ms, store.hlc.last, head_stamp,
+            list(self.options.compressions), self.limits.max_drift_ms, self.options.secret is not None,
+        )  # fmt: skip
+        self._links[link] = Link(link, dialled, hello, now_ms)
+        self._send.append(Envelope(link, hello))
+
+    def disconnected(self, link: int, reason: str, now_ms: int) -> None:
+        """A connection is gone."""
+        del now_ms
+        gone = self._links.pop(link, None)
+        if gone is None or gone.peer is None or gone.peer.link != link:
+            return
+        peer = gone.peer
+        peer.disconnected()
+        self.puller.lost(peer)
+        self._notify.append(PeerChanged(peer.name, PeerState.GONE, reason))
+
+    def congested(self, link: int, congested: bool) -> None:
+        """The connection's outbound buffer is full, or has drained."""
+        found = self._links.get(link)
+        if found is not None and found.peer is not None:
+            found.peer.congested = congested
+
+    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> None:
+        """A message came. Whatever is wrong with it costs that connection, nothing else."""
+        self._wall_ms = wall_ms
+        found = self._links.get(link)
+        if found is None:
+            return  # closed already; the host may still deliver what was under way
+        try:
+            self._dispatch(found, message, now_ms, wall_ms)
+        except PeerError as error:
+            self._refuse(found, Refusal(type(error).__name__, str(error)))
+
+    def _dispatch(self, link: Link, message: Message, now_ms: int, wall_ms: int) -> None:
+        peer = link.peer
+        if isinstance(message, Hello):
+            self._hello(link, message, now_ms, wall_ms)
+        elif isinstance(message, Refuse):
+            self._refused(link, message, now_ms)
+        elif isinstance(message, Proof):
+            self._proof(link, message, now_ms, wall_ms)
+        elif peer is None or peer.link != link.number:
+            raise FrameError(f"a {type(message).__name__} before the hello was done")
+        else:
+            peer.detector.heard(now_ms)
+            if isinstance(message, Delta):
+                self._delta(peer, message, now_ms, wall_ms)
+            elif isinstance(message, Digest):
+                self._digest(peer, message, now_ms)
+            elif isinstance(message, Snapshot):
+                self._snapshot(peer, message, now_ms, wall_ms)
+            elif isinstance(message, Ask):
+                self._ask(peer, message, now_ms)
+            elif isinstance(message, Prune):
+                peer.pruned.update(NodeId(*origin) for origin in message.origins)
+            elif isinstance(message, Acks):
+                self._acks(message)
+            elif isinstance(message, Members):
+                self._members(message)
+            elif isinstance(message, Leave):
+                self.members.remove(peer.name)
+                self._refuse(link, Refusal("removed", f"{peer.name!r} has left: {message.text}"))
+
+    # -- greeting
+
+    def _hello(self, link: Link, theirs: Hello, now_ms: int, wall_ms: int) -> None:
+        if link.theirs is not None:
+            raise FrameError("a second hello")
+        link.theirs = theirs
+        refusal = check_hello(link.ours, theirs)
+        if refusal is not None:
+            self._refuse(link, refusal)
+        elif self.options.secret is not None:
+            link.proof_due = True
+            self._send.append(Envelope(link.number, Proof(prove(self.options.secret, link.ours, theirs))))
+        else:
+            self._up(link, now_ms, wall_ms)
+
+    def _proof(self, link: Link, message: Proof, now_ms: int, wall_ms: int) -> None:
+        if link.theirs is None or not link.proof_due or self.options.secret is None:
+            raise FrameError("a proof that nobody asked for")
+        link.proof_due = False
+        if not proven(self.options.secret, message.mac, link.theirs, link.ours):
+            self._refuse(link, Refusal("secret", f"{link.theirs.name!r} does not know the cluster's secret"))
+            return
+        self._up(link, now_ms, wall_ms)
+
+    def _up(self, link: Link, now_ms: int, wall_ms: int) -> None:
+        """The hello is done, and proven: decide whether this is the connection to that peer."""
+        theirs = link.theirs
+        assert theirs is not None
+        node, vector = node_of(theirs), from_wire(theirs.vector)
+        peer = self.peers.get(theirs.name)
+        refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._uninvited(link, theirs)
+        if refusal is not None:
+            self._refuse(link, refusal)
+            return
+        if peer is None:
+            if len(self.peers) >= self.limits.peers:
+                self._refuse(
+                    link, Refusal("limit", f"{self.limits.peers} peers are all that is allowed (limits.peers)")
+                )
+                return
+            detector = FailureDetector(now_ms, self.limits.heartbeat_ms)
+            peer = self.peers[theirs.name] = Peer(theirs.name, node, theirs, link.number, detector)
+        elif peer.link is not None and peer.link != link.number:
+            old = self._links.get(peer.link)
+            peer.disconnected()
+            self.puller.lost(peer)
+            if old is not None:
+                self._refuse(old, Refusal("duplicate", f"another connection to {theirs.name!r} took over"))
+        peer.node, peer.hello, peer.link = node, theirs, link.number
+        peer.detector.heard(now_ms)
+        peer.known = peer.sent = vector
+        peer.differences = policy_differences(link.ours, theirs)
+        link.peer = peer
+        self.clocks.heard(peer.name, theirs.wall_ms, now_ms)
+        self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, theirs.max_drift_ms)
+        if acceptable(theirs.hlc, wall_ms, self.limits.max_drift_ms):
+            self.local.store.hlc.observe(theirs.hlc)
+        self.members.met(node, theirs.address, link.dialled)
+        self._view_changed()
+        self._recover_identity(vector)
+        self._send.append(Envelope(link.number, self.members.message()))
+        self._notify.append(PeerChanged(peer.name, peer.state(now_ms, self.limits.heartbeat_ms)))
+        self._send.extend(Envelope(link.number, ask) for ask in self.transfers.resume(peer))
+        self.puller.met(peer, now_ms)
+        self._consider_live(peer)
+
+    def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
+        """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
+        if peer is None or peer.link is None or peer.link not in self._links:
+            return None
+        if peer.hello.instance == theirs.instance:
+            ours_dials = self.members.name < theirs.name  # both sides come to keep the same one
+            if bool(link.dialled) == ours_dials:
+                return None
+            return Refusal("duplicate", f"{self.members.name!r} and {theirs.name!r} are connected already")
+        if peer.detector.silent_ms(now_ms) < 2 * self.limits.heartbeat_ms:
+            return Refusal(
+                "name-in-use",
+                f"a node called {theirs.name!r} is connected from {peer.hello.address or 'elsewhere'}: give each node"
+                " a name of its own (or wait until that one is known to be gone)",
+            )
+        return None
+
+    def _equivocates(self, theirs: Hello) -> Refusal | None:
+        """Whether what they say is their latest write is not what we have under that dot."""
+        columns = self.local.store.log.known(node_of(theirs))
+        counter = from_wire(theirs.vector).counter(node_of(theirs))
+        if columns is None or not theirs.head_stamp or not columns.base <= counter <= columns.head:
+            return None
+        ours = columns.stamps[counter - columns.base]
+        if not ours or ours == theirs.head_stamp:
+            return None
+        return Refusal(
+            "equivocation",
+            f"operation {counter} of {node_of(theirs)} was written at {theirs.head_stamp} as {theirs.name!r} has it and"
+            f" at {ours} as {self.members.name!r} does: that node runs on an old copy of its store",
+        )
+
+    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
+        """A node that is no member and holds writes that we have not seen has to rejoin (see the design page)."""
+        entry = self.members.entries.get(theirs.name)
+        if entry is not None and entry.removed and entry.incarnation == theirs.incarnation:
+            return Refusal(
+                "removed",
+                f"{theirs.name!r} was removed from the cluster: start it with rejoin to come back as a new incarnation",
+            )
+        if self.members.is_member(theirs.name) or self.members.expected & {theirs.address, link.dialled}:
+            return None
+        alone = len(self.members.names()) == 1
+        if alone and not self.rejoin.has_forgotten:
+            return None
+        if self.local.durable_vector.descends(from_wire(theirs.vector)):
+            return None
+        return Refusal(
+            "rejoin",
+            f"{theirs.name!r} is no member of the cluster of {self.members.name!r} and holds writes that it has not seen",
+        )
+
+    def _recover_identity(self, vector: VersionVector) -> None:
+        """A peer has seen more of our counter than we made: we run on an old copy, and are somebody else from now on."""
+        store = self.local.store
+        if vector.counter(store.node) <= store.own.head:
+            return
+        if self.rejoin.minted_since_opening():
+            self._start_over(vector)
+        else:
+            self.local.become(new_incarnation(store.node.name, self._rng))
+            self.rejoin.opened()
+            self.members.became(store.node)
+
+    def _refused(self, link: Link, message: Refuse, now_ms: int) -> None:
+        """The other side closes the connection, and says why."""
+        name = link.theirs.name if link.theirs is not None else link.dialled
+        again = ("rejoin", "equivocation", "removed") if self.options.rejoin else ("rejoin", "equivocation")
+        if message.code in again and link.theirs is not None:
+            self._start_over(from_wire(link.theirs.vector))
+        self._close.append((link.number, message.text))
+        self.disconnected(link.number, message.text, now_ms)
+        self._notify.append(PeerChanged(name, PeerState.GONE, f"{message.code}: {message.text}"))
+
+    def _start_over(self, seen: VersionVector) -> None:
+        """Set aside what *seen* does not cover, and begin again as a new incarnation (see `rejoin`)."""
+        self.rejoin.start_over(seen, new_incarnation(self.local.store.node.name, self._rng))
+        self.members.became(self.local.store.node)
+        self.transfers.incoming = None
+        self._applied_from.clear()
+        self.acks = AckMatrix(self.members.name, self.members.view)
+        self._watermark = VersionVector()
+        for link in list(self._links.values()):
+            self._refuse(link, Refusal("duplicate", f"{self.members.name!r} starts over as {self.local.store.node}"))
+
+    def _refuse(self, link: Link, refusal: Refusal) -> None:
+        self._send.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
+        self._close.append((link.number, f"{refusal.code}: {refusal.text}"))
+        self.disconnected(link.number, refusal.text, 0)
+
+    # -- what peers say
+
+    def _delta(self, peer: Peer, delta: Delta, now_ms: int, wall_ms: int) -> None:
+        self.puller.receive(peer, delta, now_ms, wall_ms)
+        self.puller.retry(self.peers.values(), wall_ms)
+
+    def _apply(self, peer: Peer, delta: Delta) -> Applied:
+        """The one door for what others wrote."""
+        store = self.local.store
+        heads = {node: store.version.counter(node) for node in delta.batch.node_ids()}
+        applied = store.apply(delta.batch)
+        self.local.demand(self.options.durability)
+        if delta.ack:
+            peer.ack_at = store.log.end
+        peer.received_count += applied.fresh + applied.known
+        peer.duplicate_count += applied.known
+        twice: set[NodeId] = set()
+        nodes = delta.batch.node_ids()
+        for ref, first, size, _ in delta.batch.iter_runs():
+            node, last = nodes[ref], first + size - 1
+            if last > heads[node]:
+                self._applied_from[node] = peer.name
+                twice.discard(node)
+            elif self._applied_from.get(node) not in (None, peer.name):
+                twice.add(node)
+        self._prune(peer, twice)
+        return applied
+
+    def _prune(self, peer: Peer, twice: set[NodeId]) -> None:
+        """These origins reached us before *peer* brought them: one of the two ways goes. Never the writer's own."""
+        for node in sorted(twice):
+            relay = self.peers.get(self._applied_from[node]) if node.name == peer.name else peer
+            if relay is not None and relay.link is not None and relay.name != node.name:
+                self._send.append(Envelope(relay.link, Prune([(node.name, node.incarnation)])))
+
+    def _digest(self, peer: Peer, digest: Digest, now_ms: int) -> None:
+        vector = from_wire(digest.vector)
+        self.clocks.heard(peer.name, digest.wall_ms, now_ms)
+        self._recover_identity(vector)
+        if digest.want:  # what it has applied, durable or not: enough to know what to send, no acknowledgement
+            self._wanted(peer, vector, now_ms)
+            return
+        peer.known = peer.known.join(vector)
+        peer.sent = peer.sent.join(vector)
+        peer.needs_acks = digest.needs_acks
+        self._heard[peer.name] = (vector, digest.view)
+        self.acks.acknowledge(peer.name, vector, digest.view)
+        self._consider_live(peer)
+
+    def _acks(self, message: Acks) -> None:
+        """What members that we may not be connected to have said. What they say to us themselves is newer."""
+        for name, entries, view in message.entries:
+            linked = self.peers.get(name)
+            if name == self.members.name or (linked is not None and linked.link is not None):
+                continue
+            vector = from_wire(entries)
+            known, _ = self._heard.get(name, (VersionVector(), 0))
+            if vector.descends(known):
+                self._heard[name] = (vector, view)
+                self.acks.acknowledge(name, vector, view)
+
+    def _relay_acks(self, peer: Peer) -> None:
+        """Tell a peer that is not connected to everybody what the others have said."""
+        news = [
+            (name, to_wire(vector), view)
+            for name, (vector, view) in sorted(self._heard.items())
+            if name != peer.name and peer.acks_told.get(name) != (vector, view)
+        ]
+        if news and peer.link is not None:
+            peer.acks_told.update((name, self._heard[name]) for name, _, _ in news)
+            self._send.append(Envelope(peer.link, Acks(news)))
+
+    def _wanted(self, peer: Peer, vector: VersionVector, now_ms: int) -> None:
+        """It lacks something and asks us: all that it lacks, now, and these origins from now on."""
+        peer.sent = vector
+        lacking = vector.lacks(self.local.durable_vector)
+        peer.eager = peer.live = True
+        peer.pruned.difference_update(lacking)
+        if any(first <= self.local.store.log.origin(node).base - 1 for node, (first, _) in lacking.items()):
+            self._offer_snapshot(peer, now_ms)
+
+    def _offer_snapshot(self, peer: Peer, now_ms: int) -> None:
+        assert peer.link is not None
+        peer.live = False
+        self._send.extend(Envelope(peer.link, chunk) for chunk in self.transfers.begin(peer, self.instance, now_ms))
+
+    def _consider_live(self, peer: Peer) -> None:
+        """Push to a peer that lacks nothing but our own newest writes."""
+        if peer.live or peer.link is None or peer.capture is not None:
+            return
+        lacking = peer.known.lacks(self.local.durable_vector)
+        if all(self._is_own(node) for node in lacking):
+            floor = self.local.store.log.floor()
+            peer.live = all(first > floor.counter(node) for node, (first, _) in lacking.items())
+
+    def _ask(self, peer: Peer, ask: Ask, now_ms: int) -> None:
+        chunks = self.transfers.asked(peer, ask, now_ms)
+        if chunks is None:
+            self._offer_snapshot(peer, now_ms)
+        else:
+            assert peer.link is not None
+            self._send.extend(Envelope(peer.link, chunk) for chunk in chunks)
+
+    def _snapshot(self, peer: Peer, chunk: Snapshot, now_ms: int, wall_ms: int) -> None:
+        if self.puller.pull is not None and self.puller.pull.peer is peer:
+            self.puller.pull.heard_ms = now_ms
+        self.local.check_stamps(chunk.batch, wall_ms)
+        asks, whole = self.transfers.received(peer, chunk)
+        assert peer.link is not None
+        self._send.extend(Envelope(peer.link, ask) for ask in asks)
+        if whole is None:
+            return
+        self._recover_identity(whole.clock)
+        self.local.install(whole.clock, [batch for _, batch in sorted(whole.chunks.items())])
+        self.local.demand(self.options.durability)
+        self.puller.retry(self.peers.values(), wall_ms)
+        if self.puller.pull is not None and self.puller.pull.peer is peer:
+            self.puller.ask(peer, now_ms)  # what was written meanwhile
+
+    def _members(self, message: Members) -> None:
+        self.members.merge(message)
+        own = self.members.entries[self.members.name]
+        if own.removed:
+            for link in list(self._links.values()):
+                self._refuse(link, Refusal("removed", f"{self.members.name!r} was removed from the cluster"))
+        self._view_changed()
+
+    def _view_changed(self) -> None:
+        self.acks.set_view(self.members.view, self.members.names())
+
+    # -- members
+
+    def remove(self, who: str) -> None:
+        """Take a member out of the cluster, or give up an expected address. Its writes stay. Raises UsageError."""
+        self.members.remove(who)
+        peer = self.peers.get(who)
+        if peer is not None and peer.link in self._links:
+            self._send.append(Envelope(peer.link, self.members.message()))
+            self._refuse(self._links[peer.link], Refusal("removed", f"{who!r} was removed from the cluster"))
+        self._view_changed()
+
+    def leave(self, text: str = "it was told to") -> None:
+        """Go for good: tell everybody. The host stops afterwards."""
+        for peer in self.up():
+            assert peer.link is not None
+            self._send.append(Envelope(peer.link, Leave(text)))
+
+    def up(self) -> Iterator[Peer]:
+        """Peers with a connection, in order of their names."""
+        return (peer for _, peer in sorted(self.peers.items()) if peer.link is not None)
+
+    def _is_own(self, node: NodeId) -> bool:
+        return node.name == self.members.name
+
+    # -- time
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time has passed: notice what is missing, who is silent, what is stable. Sooner or later does no harm."""
+        if now_ms - self._ticked_ms < self.limits.gossip_tick_ms:
+            return
+        self._ticked_ms, self._wall_ms = now_ms, wall_ms
+        for link in list(self._links.values()):
+            if link.peer is None and now_ms - link.opened_ms > GREETING_MS:
+                self._refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
+        for peer in list(self.up()):
+            self.transfers.expire(peer, now_ms)
+            if peer.detector.silent_ms(now_ms) > SILENCE_MS and peer.link is not None:
+                self._refuse(self._links[peer.link], Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
+        self.puller.tick(list(self.up()), now_ms, wall_ms)
+        self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, self.limits.max_drift_ms)
+        self._forget_what_is_stable()
+        self.rejoin.carry_on(self._lacks_nothing())
+        for peer in self.up():
+            self._tell(peer, now_ms, wall_ms, heartbeat=True)
+            if peer.needs_acks:
+                self._relay_acks(peer)
+
+    def _lacks_nothing(self) -> bool:
+        version = self.local.store.version
+        peers = list(self.up())
+        return bool(peers) and all(version.descends(peer.known) for peer in peers)
+
+    def _forget_what_is_stable(self) -> None:
+        self.acks.applied(self.local.durable_vector)
+        watermark = VersionVector() if self.members.expected else self.acks.stable()
+        position = self.local.store.log.end - self.options.log_operations
+        if watermark != self._watermark:
+            self._watermark = watermark
+            if self.local.store.forget(watermark):
+                self.rejoin.note_forgotten()
+            position = max(position, self.local.store.log.prefix_below(watermark))
+        self.local.upkeep(position=position)
+
+    def _tell(self, peer: Peer, now_ms: int, wall_ms: int, *, heartbeat: bool) -> None:
+        """A digest, if there is news for the peer, or if it has not heard from us for a while."""
+        vector = self.local.durable_vector
+        news = peer.told is not vector and peer.told != vector
+        due = heartbeat and now_ms - peer.told_ms >= self.limits.heartbeat_ms
+        if news or due or peer.told_view != self.members.view:
+            self._send_digest(peer, now_ms, wall_ms, want=False)
+
+    def _send_digest(self, peer: Peer, now_ms: int, wall_ms: int, *, want: bool) -> None:
+        assert peer.link is not None
+        vector = self.local.durable_vector
+        peer.told, peer.told_ms, peer.told_view = vector, now_ms, self.members.view
+        needs_acks = len(self.members.names()) - 1 > sum(1 for _ in self.up())
+        digest = Digest(to_wire(vector), self.members.view, wall_ms, want=want, needs_acks=needs_acks)
+        self._send.append(Envelope(peer.link, digest))
+
+    def _want(self, peer: Peer) -> None:
+        assert peer.link is not None
+        vector = self.local.store.version
+        self._send.append(Envelope(peer.link, Digest(to_wire(vector), self.members.view, self._wall_ms, want=True)))
+
+    # -- effects
+
+    def persisted(self, position: int) -> None:
+        """The log is durable up to *position*."""
+        self.local.persisted(position)
+
+    def ready(self, now_ms: int, wall_ms: int, *, may_persist: bool = True) -> Effects:
+        """
+        What is to be done. With *may_persist* false (a commit is under way) it holds no commit.
+        """
+        if self.members.changed:
+            self.members.changed = False
+            self._view_changed()
+            self._note_members()
+            self._send.extend(Envelope(peer.link, self.members.message()) for peer in self.up() if peer.link)
+        self._push(now_ms)
+        for peer in self.up():
+            if peer.ack_at is not None and peer.ack_at <= self.local.durable:
+                peer.ack_at = None
+                self._send_digest(peer, now_ms, wall_ms, want=False)
+        self._notify.extend(
+            Acknowledged(token) for token in self.waiters.satisfied(self._vectors(), len(self.members.names()))
+        )
+        persist = self.local.take_persist() if may_persist else None
+        effects = Effects(
+            persist, tuple(self._send), tuple(self._close), tuple(self._notify),
+            self._ticked_ms + self.limits.gossip_tick_ms,
+        )  # fmt: skip
+        self._send, self._close, self._notify = [], [], []
+        return effects
+
+    def _push(self, now_ms: int) -> None:
+        self._pusher.begin_turn()
+        for peer in self.up():
+            if not peer.live or peer.congested or peer.link is None:
+                continue
+            try:
+                frames = self._pusher.push(peer, ack=bool(self.waiters))
+            except LogTruncated:
+                self._offer_snapshot(peer, now_ms)
+                continue
+            self._send.extend(Envelope(peer.link, frame) for frame in frames)
+
+    def _note_members(self) -> None:
+        if self.local.journal is not None:
+            self.local.journal.note("members", encode(self.members.message())[1])
+
+    def _vectors(self) -> list[VersionVector]:
+        """What is durable at each member, ourselves first."""
+        others = (self._heard[name][0] for name in self.members.names() if name in self._heard)
+        return [self.local.durable_vector, *others]
+
+    # -- for people
+
+    def holds(self) -> Iterable[str]:
+        """Origins whose stamps are too far ahead of our clock, with by how many milliseconds."""
+        return [f"{origin} (+{ahead} ms)" for origin, ahead in sorted(self.puller.held_origins.items())]
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        self.local.store.check()
+        self.acks.check()
+        for peer in self.peers.values():
+            assert peer.link is None or self._links[peer.link].peer is peer
+            assert peer.held_bytes == sum(held.size for held in peer.held)
+            assert peer.held_bytes <= self.limits.held_bytes

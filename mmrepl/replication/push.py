@@ -1,0 +1,93 @@
+"""
+Push: what a live peer is sent without being asked.
+
+Our own operations as soon as they are durable; to a peer that asked, also what others wrote, less what it pruned. A frame carries the
+version vector on which it stands: for the origins in it, what precedes; for all others, everything that stands before
+its last operation in our log. That is more than the operations themselves may need, and exactly what makes delivery
+causal (law L4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import LogTruncated
+from mmrepl.log.batch import Batch
+from mmrepl.log.oplog import Slice
+from mmrepl.replication.local import LocalCore, after
+from mmrepl.replication.peer import Peer
+from mmrepl.types import NodeId
+from mmrepl.wire.messages import Delta, to_wire
+
+FRAMES_A_TURN = 4
+"""A turn sends at most so many frames to one peer; the next turn goes on, after what came in has been heard."""
+
+
+class Pusher:
+    """
+    Makes the frames of one turn. Peers in the same position get the same message object, so it is encoded once.
+
+    *own* tells which origins are ours: this incarnation and earlier ones.
+    """
+
+    def __init__(self, local: LocalCore, own: Callable[[NodeId], bool]) -> None:
+        self._local = local
+        self._own = own
+        self._made: dict[tuple[tuple[int, int, int], ...], Delta] = {}
+
+    def begin_turn(self) -> None:
+        """Forget the frames of the turn before."""
+        self._made.clear()
+
+    def wanted(self, peer: Peer) -> list[Slice]:
+        """
+        Durable operations to be pushed to *peer*, an origin at a time.
+
+        Raises LogTruncated when the log does not reach back far enough.
+        """
+        have = peer.sent
+        vector = self._local.durable_vector
+        slices: list[Slice] = []
+        for origin, counter in vector.items():
+            first = have.counter(origin) + 1
+            if first > counter or not (self._own(origin) or (peer.eager and origin not in peer.pruned)):
+                continue
+            columns = self._local.store.log.origin(origin)
+            if first < columns.base:
+                raise LogTruncated(f"{peer.name!r} lacks operations of {origin} from {first}; the log begins later")
+            slices.append((columns, first, counter))
+        return slices
+
+    def frame(self, slices: list[Slice], *, ack: bool) -> Delta:
+        """The first frame of *slices*. Raises LogTruncated."""
+        key = tuple((columns.index, first, last) for columns, first, last in slices)
+        made = self._made.get(key)
+        if made is None:
+            batch, until = self._local.frame(slices)
+            made = self._made[key] = Delta(to_wire(self._assumes(batch, until)), batch, ack)
+        return made
+
+    def _assumes(self, batch: Batch, until: int) -> VersionVector:
+        stands_on = {columns.origin: columns.last_before(until) for columns in self._local.store.log.columns}
+        nodes = batch.node_ids()
+        for ref, first, _, _ in reversed(list(batch.iter_runs())):
+            stands_on[nodes[ref]] = first - 1
+        return VersionVector(stands_on)
+
+    def push(self, peer: Peer, *, ack: bool) -> list[Delta]:
+        """
+        The frames that *peer* is to be sent now; notes them as sent.
+
+        Raises LogTruncated: what it lacks is gone from the log, and it needs a snapshot.
+        """
+        frames: list[Delta] = []
+        for _ in range(FRAMES_A_TURN):
+            slices = self.wanted(peer)
+            if not slices:
+                break
+            delta = self.frame(slices, ack=ack)
+            frames.append(delta)
+            peer.sent = after(peer.sent, delta.batch)
+            peer.sent_count += len(delta.batch)
+        return frames

@@ -1,0 +1,99 @@
+"""
+Coming back with writes that nobody has seen.
+
+Two nodes have to start over: one that is no member and holds unseen writes, because some members may have forgotten
+tombstones that those are concurrent with and others not; and one that runs on an old copy of its store and has
+already minted dots that its peers know with another content. Both set aside their live writes that the peer's vector
+does not cover, empty the store, take a new incarnation, and catch up as any newcomer does. Then they write what they
+had set aside once more: under its old stamps, as siblings of what is live now, over the tombstones that are there.
+
+What is set aside is durable in the same commit that empties the store, so that a crash in between loses nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.replication.local import LocalCore
+from mmrepl.types import NodeId
+
+CARRIED = "carried"
+FORGOTTEN = "forgotten"
+
+
+class Carried(msgspec.Struct, array_like=True, frozen=True):
+    """A live write that was set aside."""
+
+    stamp: int
+    table: str
+    key: str
+    payload: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(list[Carried])
+
+
+class Rejoin:
+    """What a node remembers of its identity since it was opened, and what it carries."""
+
+    def __init__(self, local: LocalCore, meta: dict[str, bytes]) -> None:
+        self._local = local
+        self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
+        self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
+        self._opened_at = 0
+        self.opened()
+
+    def opened(self) -> None:
+        """From here on what is minted is minted by this run of the process."""
+        self._opened_at = self._local.store.own.head
+
+    def minted_since_opening(self) -> bool:
+        """Whether this run has minted dots under the present incarnation."""
+        return self._local.store.own.head > self._opened_at
+
+    def note_forgotten(self) -> None:
+        """Something was forgotten: a newcomer with a history must rejoin from now on."""
+        if not self.has_forgotten:
+            self.has_forgotten = True
+            self._note(FORGOTTEN, b"1")
+
+    def start_over(self, seen: VersionVector, node: NodeId) -> None:
+        """
+        Set aside the live writes that *seen* does not cover, or that this run minted; become *node*, empty.
+
+        Cost: proportional to the store.
+        """
+        store = self._local.store
+        old, opened_at = store.node, self._opened_at
+        set_aside = list(self.carried)
+        for name in store.table_names():
+            table = store.table(name)
+            for key in list(table.states):
+                for sibling in store.siblings(table, key):
+                    ours = sibling.dot.origin == old and sibling.dot.counter > opened_at
+                    if sibling.payload is not None and (ours or not seen.covers(sibling.dot)):
+                        set_aside.append(Carried(sibling.timestamp, name, key, sibling.payload))
+        self.carried = sorted(set_aside, key=lambda entry: (entry.stamp, entry.table, entry.key))
+        self._local.start_over(node)
+        self._note(CARRIED, msgspec.msgpack.encode(self.carried))
+        self.opened()
+
+    def carry_on(self, caught_up: bool) -> int:
+        """Once this node has *caught up*, write again what was set aside; returns how many writes that were."""
+        if not caught_up or not self.carried:
+            return 0
+        store = self._local.store
+        for entry in self.carried:
+            table = store.table(entry.table)
+            tombstones = {s.dot.origin: s.dot.counter for s in store.siblings(table, entry.key) if s.is_tombstone}
+            context = CausalContext(entry.table, entry.key, VersionVector(tombstones))
+            store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
+        count, self.carried = len(self.carried), []
+        self._note(CARRIED, None)
+        return count
+
+    def _note(self, key: str, value: bytes | None) -> None:
+        if self._local.journal is not None:
+            self._local.journal.note(key, value)
