@@ -41,10 +41,11 @@ def _named(function: Callable[[list[Any]], Value]) -> str:
     return f"{module}:{name}"
 
 
-def _plain_function(function: Any) -> Callable[[list[Any]], Value]:
+def _plain_function(function: Callable[[list[Any]], Value]) -> Callable[[list[Any]], Value]:
     """*function*, if it is one. Raises UsageError."""
-    if not callable(function):
-        raise UsageError(f"Callback needs a function of a list of values, not a {type(function).__name__}")
+    given: Any = function  # whatever its type says
+    if not callable(given):
+        raise UsageError(f"Callback needs a function of a list of values, not a {type(given).__name__}")
     if inspect.iscoroutinefunction(function):
         raise UsageError(f"Callback needs a plain function, not a coroutine function: {function!r}")
     return function
