@@ -61,9 +61,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every reading of every round there")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
     parser.add_argument("--directory", type=Path, help="where stores are written: choose a real disk")
-    parser.add_argument(
-        "--cpu", action="store_true", help="time what only computes by processor time: on busy machines"
-    )
+    parser.add_argument("--cpu", action="store_true", help="time what only computes by processor time")
     parser.add_argument("--profile", action="store_true", help="profile each side on stderr; times are then no use")
     parser.add_argument("--verbose", action="store_true", help="show what the sides say on stderr")
     options = parser.parse_args()

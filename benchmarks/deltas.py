@@ -107,7 +107,8 @@ class Loro:
         return self.doc.oplog_vv
 
     def delta(self, since: Any) -> bytes:
-        return self.doc.export(self.mode(since))
+        delta: bytes = self.doc.export(self.mode(since))
+        return delta
 
 
 SIDES: dict[str, Callable[[str], Side]] = {

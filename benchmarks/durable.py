@@ -3,9 +3,14 @@ The store on disk: what a durable put costs beside doing by hand what it has to 
 
 - One writer at ``sync``: each put is on the disk before it returns. By hand: encode, append to a file, fdatasync.
 - 64 writers at ``sync``, which share syncs. By hand: the same records, appended and synced in the same batches that
-  our run had just made (they are recorded where our storage commits, so this side runs second in every round).
-- Bare SQLite: one row a commit, WAL, ``synchronous=FULL``, one connection: the same file format as ours.
+  ours had just made (they are seen where our storage commits).
+- Bare SQLite: one row a commit, WAL, ``synchronous=FULL``, one connection: what our file is made of.
 - One writer at ``batch``: the put returns at once, and is synced within a few milliseconds.
+
+A disk that others use too is slow for seconds at a time, so here the sides take turns within one process, some ten
+milliseconds each, over files of their own; every turn counts as a round. A new file grows, and growing costs the file
+system a journal entry with every sync; after its first checkpoint SQLite writes over what its log already has. So the
+first turns are kept apart, and have a row of their own.
 """
 
 from __future__ import annotations
@@ -17,200 +22,220 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.harness import Row, Session, Target, row
+from benchmarks.harness import Measured, Row, Session, Target, row
 from benchmarks.side import Reading, Unavailable, settle
 from benchmarks.workload import encode, records
 
 Pairs = list[tuple[str, dict[str, Any]]]
+Commit = Callable[[bytes], object]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What *work* takes by the wall's clock, whatever other benchmarks are timed by."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+# -- by hand
 
 
 @contextmanager
-def scratch(directory: str, name: str) -> Iterator[str]:
-    """A path in a directory of its own, gone afterwards."""
-    with tempfile.TemporaryDirectory(dir=directory) as folder:
-        yield str(Path(folder, name))
+def plain_file(path: str) -> Iterator[Commit]:
+    """Append and fdatasync."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def commit(body: bytes) -> None:
+        os.write(file, body)
+        os.fdatasync(file)
+
+    yield commit
+    os.close(file)
 
 
 @contextmanager
-def recorded_commits() -> Iterator[list[int]]:
-    """The number of operations of each durable commit that our storage makes meanwhile."""
-    from mmrepl.storage import sqlite
-
-    storages = [
-        each
-        for _, each in inspect.getmembers(sqlite, inspect.isclass)
-        if each.__module__ == sqlite.__name__ and {"commit", "load", "backup"} <= set(vars(each))
-    ]
-    if not storages:
-        raise Unavailable("no storage class found in mmrepl.storage.sqlite")
-    positions: list[int] = []
-    storage: Any = storages[0]
-    commit = storage.commit
-
-    def recording(self: Any, what: Any, *more: Any, **named: Any) -> Any:
-        if what.batches:
-            positions.append(min(what.batches))
-        return commit(self, what, *more, **named)
-
-    with patch.object(storage, "commit", recording):
-        yield positions
+def bare_sqlite(path: str) -> Iterator[Commit]:
+    """One row a commit."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("CREATE TABLE batches (position INTEGER PRIMARY KEY, body BLOB)")
+    yield lambda body: connection.execute("INSERT INTO batches (body) VALUES (?)", (body,))
+    connection.close()
 
 
-def sizes(positions: list[int], count: int) -> list[int]:
-    """Operations of each batch, from where each begins; together they are *count*."""
-    ends = [*positions[1:], positions[0] + count]
-    return [end - start for start, end in zip(positions, ends, strict=True) if end > start]
+def by_hand(commit: Commit, pairs: Pairs, batches: Iterable[int]) -> None:
+    """Encode and commit *pairs*, as many at a time as *batches* says."""
+    rest = iter(pairs)
+    for size in batches:
+        commit(b"".join([name.encode() + encode(value) for name, value in islice(rest, size)]))
 
 
-# -- sides, one writer
+# -- one writer
 
 
-def one_ours(directory: str, count: int) -> Reading:
-    import mmrepl
-
-    pairs = list(records(count))
-    with scratch(directory, "one.db") as path:
-        replica = mmrepl.Replica("bench", path=path, durability="sync")
-        replica["warm"] = 0
-        settle()
-        started = time.perf_counter()
-        _fill(replica, pairs)
-        seconds = time.perf_counter() - started
-        replica.close()
-    return {"puts": count / seconds}
-
-
-def _fill(store: Any, pairs: Pairs) -> None:
+def fill(store: Any, pairs: Pairs) -> None:
     for name, value in pairs:
         store[name] = value
 
 
-def one_by_hand(directory: str, count: int) -> Reading:
-    return by_hand(directory, [1] * count)
-
-
-def joined(pairs: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
-    """What has to be written of these records: keys, encoded values."""
-    return b"".join([name.encode() + encode(value) for name, value in pairs])
-
-
-def by_hand(directory: str, batches: list[int]) -> Reading:
-    """Encode, append, fdatasync: *batches* says how many records each time."""
-    pairs = iter(list(records(sum(batches))))
-    with scratch(directory, "plain") as path:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.write(file, b"warm")
-        os.fdatasync(file)
-        settle()
-        started = time.perf_counter()
-        for size in batches:
-            os.write(file, joined(islice(pairs, size)))
-            os.fdatasync(file)
-        seconds = time.perf_counter() - started
-        os.close(file)
-    return {"puts": sum(batches) / seconds, "syncs": len(batches) / seconds}
-
-
-def one_sqlite(directory: str, count: int) -> Reading:
-    return by_sqlite(directory, [1] * count)
-
-
-def by_sqlite(directory: str, batches: list[int]) -> Reading:
-    pairs = iter(list(records(sum(batches))))
-    with scratch(directory, "bare.db") as path:
-        connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("CREATE TABLE batches (position INTEGER PRIMARY KEY, body BLOB)")
-        settle()
-        started = time.perf_counter()
-        for number, size in enumerate(batches):
-            connection.execute("INSERT INTO batches VALUES (?, ?)", (number, joined(islice(pairs, size))))
-        seconds = time.perf_counter() - started
-        connection.close()
-    return {"puts": sum(batches) / seconds, "syncs": len(batches) / seconds}
-
-
-# -- sides, many writers
-
-
-def many_ours(directory: str, count: int, writers: int) -> Reading:
-    """Tasks of one event loop, each waiting for its own put before it makes the next."""
+@contextmanager
+def replica_at(path: str | None, durability: str = "sync") -> Iterator[Any]:
     import mmrepl
 
-    pairs = list(records(count))
+    replica = mmrepl.Replica("bench", path=path, durability=durability) if path else mmrepl.Replica("bench")
+    yield replica
+    replica.close()
 
-    async def run(path: str) -> tuple[float, list[int]]:
-        async with mmrepl.Node("bench", path=path, listen="127.0.0.1:0") as node:
-            await node.put("warm", 0, durability="sync")
 
-            async def writer(mine: Pairs) -> None:
-                for name, value in mine:
-                    await node.put(name, value, durability="sync")
+def one_writer_turns(directory: str, turns: int, warm: int, size: int) -> Reading:
+    """Each side's puts a second in each of *turns* turns of *size* puts; the *warm* turns before are kept apart."""
+    rates: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
+        plain = stack.enter_context(plain_file(str(folder / "plain")))
+        bare = stack.enter_context(bare_sqlite(str(folder / "bare.db")))
+        sides: dict[str, Callable[[Pairs], None]] = {
+            "write+fdatasync": lambda pairs: by_hand(plain, pairs, [1] * len(pairs)),
+            "bare SQLite": lambda pairs: by_hand(bare, pairs, [1] * len(pairs)),
+        }
+        try:
+            replica = stack.enter_context(replica_at(str(folder / "ours.db")))
+            sides["ours"] = lambda pairs: fill(replica, pairs)
+        except (ImportError, AttributeError):
+            pass  # the others are still worth knowing
+        settle()
+        for turn in range(warm + turns):
+            pairs = list(records(size, turn * size))
+            for label, write in sides.items():
+                taken = seconds(lambda: write(pairs))  # noqa: B023 — called at once
+                rates.setdefault(label, []).append(size / taken)
+    return {"rates": rates}
 
+
+# -- many writers
+
+
+def many_writers_turns(directory: str, turns: int, warm: int, writers: int, each: int) -> Reading:
+    """
+    As `one_writer_turns`, with *writers* tasks of one event loop, each making *each* puts, one after another, a turn.
+
+    ``batch`` is the average of the batches that came of it.
+    """
+    import mmrepl
+
+    rates: dict[str, list[float]] = {label: [] for label in ("ours", "by hand", "SQLite, by hand", "by hand, full")}
+    size = writers * each
+    made: list[int] = []
+
+    async def writer(node: Any, mine: Pairs) -> None:
+        for name, value in mine:
+            await node.put(name, value, durability="sync")
+
+    async def run(folder: Path, plain: Commit, bare: Commit) -> None:
+        async with mmrepl.Node("bench", path=str(folder / "ours.db"), listen="127.0.0.1:0") as node:
             settle()
-            with recorded_commits() as positions:
-                started = time.perf_counter()
-                await asyncio.gather(*(writer(pairs[each::writers]) for each in range(writers)))
-                seconds = time.perf_counter() - started
-            return seconds, sizes(positions, count)
+            for turn in range(warm + turns):
+                pairs = list(records(size, turn * size))
+                with seen_batches(size) as batches:
+                    started = time.perf_counter()
+                    await asyncio.gather(*(writer(node, pairs[number::writers]) for number in range(writers)))
+                    taken = [time.perf_counter() - started]
+                made.extend(batches)
+                full = [writers] * each
+                for commit, how in ((plain, batches), (bare, batches), (plain, full)):
+                    taken.append(seconds(lambda: by_hand(commit, pairs, how)))  # noqa: B023 — called at once
+                for label, spent in zip(rates, taken, strict=True):
+                    rates[label].append(size / spent)
 
-    with scratch(directory, "many.db") as path:
-        seconds, batches = asyncio.run(run(path))
-    return _many(count, seconds, batches)
+    with (
+        tempfile.TemporaryDirectory(dir=directory) as folder,
+        plain_file(f"{folder}/plain") as plain,
+        bare_sqlite(f"{folder}/bare.db") as bare,
+    ):
+        asyncio.run(run(Path(folder), plain, bare))
+    return {"rates": rates, "batch": sum(made) / len(made)}
 
 
-def many_ours_threads(directory: str, count: int, writers: int) -> Reading:
-    """Threads of one process over one embedded replica."""
-    import mmrepl
+def many_threads_turns(directory: str, turns: int, warm: int, writers: int, each: int) -> Reading:
+    """The same with threads over one embedded replica."""
+    rates: dict[str, list[float]] = {label: [] for label in ("ours", "by hand", "by hand, full")}
+    size = writers * each
+    made: list[int] = []
 
-    pairs = list(records(count))
-    with scratch(directory, "many.db") as path:
-        replica = mmrepl.Replica("bench", path=path, durability="sync")
-        replica["warm"] = 0
-        threads = [threading.Thread(target=_fill, args=(replica, pairs[each::writers])) for each in range(writers)]
+    def all_fill(replica: Any, pairs: Pairs) -> None:
+        threads = [threading.Thread(target=fill, args=(replica, pairs[number::writers])) for number in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    with (
+        tempfile.TemporaryDirectory(dir=directory) as folder,
+        plain_file(f"{folder}/plain") as plain,
+        replica_at(f"{folder}/ours.db") as replica,
+    ):
         settle()
-        with recorded_commits() as positions:
-            started = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            seconds = time.perf_counter() - started
-        replica.close()
-    return _many(count, seconds, sizes(positions, count))
+        for turn in range(warm + turns):
+            pairs = list(records(size, turn * size))
+            with seen_batches(size) as batches:
+                taken = [seconds(lambda: all_fill(replica, pairs))]  # noqa: B023 — called at once
+            made.extend(batches)
+            taken.append(seconds(lambda: by_hand(plain, pairs, batches)))  # noqa: B023
+            taken.append(seconds(lambda: by_hand(plain, pairs, [writers] * each)))  # noqa: B023
+            for label, spent in zip(rates, taken, strict=True):
+                rates[label].append(size / spent)
+    return {"rates": rates, "batch": sum(made) / len(made)}
 
 
-def _many(count: int, seconds: float, batches: list[int]) -> Reading:
-    return {"puts": count / seconds, "batch": count / len(batches), "batches": batches}
+@contextmanager
+def seen_batches(count: int) -> Iterator[list[int]]:
+    """Filled, at the end, with the operations of each commit that our storage made meanwhile; *count* together."""
+    from mmrepl.storage import sqlite
+
+    found: list[Any] = [
+        kind
+        for _, kind in inspect.getmembers(sqlite, inspect.isclass)
+        if kind.__module__ == sqlite.__name__ and {"commit", "load", "backup"} <= set(vars(kind))
+    ]
+    if not found:
+        raise Unavailable("no storage class found in mmrepl.storage.sqlite")
+    positions: list[int] = []
+    commit = found[0].commit
+
+    def seeing(self: Any, what: Any, *more: Any, **named: Any) -> Any:
+        if what.batches:
+            positions.append(min(what.batches))
+        return commit(self, what, *more, **named)
+
+    batches: list[int] = []
+    with patch.object(found[0], "commit", seeing):
+        yield batches
+    ends = [*positions[1:], positions[0] + count]
+    batches += [end - start for start, end in zip(positions, ends, strict=True) if end > start]
 
 
-# -- sides, batch
+# -- other levels
 
 
-def batch_ours(directory: str, count: int, durability: str) -> Reading:
+def level(directory: str, count: int, durability: str) -> Reading:
     """Puts at *durability*; ``memory`` is a replica without a file."""
-    import mmrepl
-
     pairs = list(records(count))
-    with scratch(directory, "batch.db") as path:
-        if durability == "memory":
-            replica = mmrepl.Replica("bench")
-        else:
-            replica = mmrepl.Replica("bench", path=path, durability=durability)
-        replica["warm"] = 0
-        settle()
-        started = time.perf_counter()
-        _fill(replica, pairs)
-        answered = time.perf_counter()
-        replica.close()
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        path = None if durability == "memory" else f"{folder}/level.db"
+        with replica_at(path, durability) as replica:
+            replica["warm"] = 0
+            settle()
+            started = time.perf_counter()
+            fill(replica, pairs)
+            answered = time.perf_counter()
         closed = time.perf_counter()
     return {"puts": count / (answered - started), "puts_closed": count / (closed - started)}
 
@@ -218,58 +243,61 @@ def batch_ours(directory: str, count: int, durability: str) -> Reading:
 # -- the benchmarks
 
 
+def by_turn(whole: Measured, warm: int) -> dict[str, Measured]:
+    """The sides that took turns in one process, each turn a round."""
+    sides: dict[str, Measured] = {"ours": Measured(unavailable=whole.unavailable or "mmrepl.Replica is not there")}
+    for reading in whole.readings:
+        for label, rates in reading["rates"].items():
+            side = sides.setdefault(label, Measured())
+            side.unavailable = ""
+            side.readings += [{"puts_new": rate} for rate in rates[:warm]] + [{"puts": rate} for rate in rates[warm:]]
+    return sides
+
+
 def one_writer(session: Session) -> Iterator[Row]:
     """sync, one writer"""
-    count = session.scaled(2_000)
-    where = str(session.directory)
-    measured = session.alternate(
-        "sync, one writer",
-        {
-            "ours": session.side("durable:one_ours", directory=where, count=count),
-            "write+fdatasync": session.side("durable:one_by_hand", directory=where, count=count),
-            "bare SQLite": session.side("durable:one_sqlite", directory=where, count=count),
-        },
-    )
-    yield row("put, sync, one writer", measured, "puts", "puts/s", "write+fdatasync", Target(0.8))
-    yield row("put, sync, one writer", measured, "puts", "puts/s", "bare SQLite")
-    yield row("(bare SQLite, a row a commit)", measured, "puts", "puts/s", "write+fdatasync", ours="bare SQLite")
+    turns, warm = session.scaled(100, 20), session.scaled(50, 20)
+    side = session.side("durable:one_writer_turns", directory=str(session.directory), turns=turns, warm=warm, size=50)
+    sides = by_turn(session.alternate("sync, one writer", {"all": side})["all"], warm)
+    name = "put, sync, one writer"
+    plain, bare = "write+fdatasync", "bare SQLite"
+    for label in (plain, bare):
+        sides.setdefault(label, Measured())
+    yield row(name, sides, "puts", "puts/s", plain, Target(0.8))
+    yield row(name, sides, "puts", "puts/s", bare)
+    yield row("(bare SQLite, a row a commit)", sides, "puts", "puts/s", plain, ours=bare)
+    yield row(f"{name}, first of a file", sides, "puts_new", "puts/s", plain)
+    yield row(f"{name}, first of a file", sides, "puts_new", "puts/s", bare)
 
 
 def many_writers(session: Session) -> Iterator[Row]:
     """sync, 64 writers"""
-    count = session.scaled(32_000, 6_400)
-    where = str(session.directory)
-    measured = session.alternate(
-        "sync, 64 writers",
-        {
-            "ours": session.side("durable:many_ours", directory=where, count=count, writers=64),
-            "by hand": session.side("durable:by_hand", directory=where, batches=lambda it: it["ours"]["batches"]),
-            "SQLite by hand": session.side(
-                "durable:by_sqlite", directory=where, batches=lambda it: it["ours"]["batches"]
-            ),
-            "threads": session.side("durable:many_ours_threads", directory=where, count=count // 4, writers=64),
-            # what the machine gives to batches of 64, whatever ours were
-            "by hand, 64": session.side("durable:by_hand", directory=where, batches=[64] * (count // 64)),
-        },
-    )
-    batch = measured["ours"].median("batch")
-    note = f"ours made batches of {batch:.0f} on average; by hand made the same" if batch else ""
-    yield row("put, sync, 64 writers (tasks)", measured, "puts", "puts/s", "by hand", Target(0.6), note=note)
-    yield row("put, sync, 64 writers (tasks)", measured, "puts", "puts/s", "SQLite by hand")
-    yield row("put, sync, 64 writers (tasks)", measured, "puts", "puts/s", "by hand, 64")
-    yield row("put, sync, 64 writers (threads)", measured, "puts", "puts/s", "by hand, 64", ours="threads")
+    turns, warm = session.scaled(30, 10), session.scaled(20, 10)
+    given: dict[str, Any] = {"directory": str(session.directory), "turns": turns, "warm": warm, "writers": 64}
+    for how, function, each in (("tasks", "many_writers_turns", 20), ("threads", "many_threads_turns", 5)):
+        side = session.side(f"durable:{function}", each=each, **given)
+        whole = session.alternate(f"sync, 64 {how}", {"all": side}, rounds=min(session.rounds, 3))["all"]
+        sides = by_turn(whole, warm)
+        for label in ("by hand", "SQLite, by hand", "by hand, full"):
+            sides.setdefault(label, Measured())
+        batch = whole.median("batch")
+        note = f"ours made batches of {batch:.1f} on average; 'by hand' made the same, 'full' of 64" if batch else ""
+        name = f"put, sync, 64 writers ({how})"
+        target = Target(0.6) if how == "tasks" else None
+        yield row(name, sides, "puts", "puts/s", "by hand", target, note=note)
+        if how == "tasks":
+            yield row(name, sides, "puts", "puts/s", "SQLite, by hand")
+        yield row(name, sides, "puts", "puts/s", "by hand, full")
 
 
 def batch_level(session: Session) -> Iterator[Row]:
     """batch, one writer"""
     count = session.scaled(200_000, 20_000)
-    where = str(session.directory)
     measured = session.alternate(
         "batch",
         {
-            "ours": session.side("durable:batch_ours", directory=where, count=count, durability="batch"),
-            "in memory": session.side("durable:batch_ours", directory=where, count=count, durability="memory"),
-            "none": session.side("durable:batch_ours", directory=where, count=count, durability="none"),
+            label: session.side("durable:level", directory=str(session.directory), count=count, durability=durability)
+            for label, durability in (("ours", "batch"), ("in memory", "memory"), ("none", "none"))
         },
     )
     yield row("put, batch", measured, "puts", "puts/s", "in memory", Target(0.5))

@@ -2,8 +2,9 @@
 Comparing two sides on a machine that does other things too.
 
 Both sides of a comparison run in one session, in turn, each round in a fresh process (`side`): ours, theirs, ours,
-theirs. What disturbs the machine for longer than a round disturbs both. A figure is the median of its rounds; a ratio
-is the median of the ratios of the rounds, so that only neighbours in time are compared.
+theirs. What disturbs the machine for longer than a round disturbs both. (Disks need shorter turns: see `durable`.) A
+figure is the median of its rounds; a ratio is the median of the ratios of the rounds, so that only neighbours in time
+are compared.
 
 Nothing here asserts a time. A target stands beside its figure, and a figure that misses it is shown as missing it.
 """
@@ -56,7 +57,7 @@ class Row:
     peer: float | None = None
     peer_name: str = ""
     ratio: float | None = None
-    spread: tuple[float, float] | None = None  # least and greatest ratio of a round
+    spread: tuple[float, float] | None = None  # of the ratios of the rounds: see `spread_of`
     target: Target | None = None
     note: str = ""
 
@@ -141,7 +142,7 @@ class Session:
         return measured
 
     def _in_process(self, target: str, arguments: dict[str, Any]) -> Reading:
-        command = [sys.executable, "-m", "benchmarks.side", target, json.dumps(arguments)]
+        command = [sys.executable, "-m", "benchmarks.side", target]
         stats = self.directory / "profile"
         if self.profile:
             command.append(str(stats))
@@ -149,13 +150,13 @@ class Session:
             command,
             cwd=ROOT,
             env={**os.environ, "MMREPL_BENCH_CPU": "1" if self.cpu else ""},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if self.verbose else subprocess.DEVNULL,
             start_new_session=True,  # so that what the side started can be ended with it
         )
         try:
-            output, _ = process.communicate(timeout=self.seconds_max)
+            output, _ = process.communicate(json.dumps(arguments).encode(), timeout=self.seconds_max)
         except subprocess.TimeoutExpired:
             return {"unavailable": f"not done after {self.seconds_max:g} s"}
         finally:
@@ -222,10 +223,18 @@ def row(
         theirs.median(metric),
         peer,
         statistics.median(ratios) if ratios else None,
-        (min(ratios), max(ratios)) if ratios else None,
+        spread_of(ratios),
         target,
         note,
     )
+
+
+def spread_of(ratios: list[float]) -> tuple[float, float] | None:
+    """Least and greatest; of more than eight rounds the first and the last decile."""
+    if len(ratios) <= 8:
+        return (min(ratios), max(ratios)) if ratios else None
+    deciles = statistics.quantiles(ratios, n=10)
+    return deciles[0], deciles[-1]
 
 
 Group = Callable[[Session], Iterator[Row]]
@@ -245,7 +254,7 @@ def number(value: float | None) -> str:
     return f"{value:,.1f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-HEADINGS = ("benchmark", "unit", "ours", "peer", "", "ratio", "of rounds", "target", "reached")
+HEADINGS = ("benchmark", "unit", "ours", "peer", "", "ratio", "spread", "target", "reached")
 
 
 def table(rows: list[Row], *, markdown: bool = False) -> str:

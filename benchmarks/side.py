@@ -1,9 +1,9 @@
 """
-One side of a comparison, in a process of its own: ``python -m benchmarks.side MODULE:FUNCTION ARGUMENTS``.
+One side of a comparison, in a process of its own: ``python -m benchmarks.side MODULE:FUNCTION < ARGUMENTS``.
 
 A fresh process has nobody else's garbage, caches or threads; its resident memory is its own. The function gets the
-arguments (a JSON object) as keywords and answers with numbers; the last line on stdout is its answer in JSON. What
-cannot be measured (a package or a method that is not there) answers ``{"unavailable": why}``.
+arguments (a JSON object on stdin) as keywords and answers with numbers; the last line on stdout is its answer in
+JSON. What cannot be measured (a package or a method that is not there) answers ``{"unavailable": why}``.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ def answer(target: str, arguments: dict[str, Any], profile: str | None) -> Readi
 
 
 if __name__ == "__main__":
-    reading = answer(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)
+    reading = answer(sys.argv[1], json.load(sys.stdin), sys.argv[2] if len(sys.argv) > 2 else None)
     sys.stdout.write("\n" + json.dumps(reading) + "\n")
