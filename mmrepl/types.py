@@ -56,6 +56,7 @@ class Limits:
 
     frame_bytes: int = field(default=16 * 1024 * 1024, validator=validators.ge(1024))
     delta_bytes: int = field(default=1024 * 1024, validator=validators.ge(1024))  # where a frame is considered full
+    frame_operations: int = field(default=4 * 1024 * 1024, validator=validators.ge(1))  # overwritten ones included
     depth: int = field(default=64, validator=validators.and_(validators.ge(1), validators.le(DEPTH_MAX)))
     key_bytes: int = field(default=1024, validator=validators.ge(1))
     value_bytes: int = field(default=1024 * 1024, validator=validators.ge(1))
@@ -63,7 +64,7 @@ class Limits:
     siblings_warn: int = field(default=25, validator=validators.ge(2))
     siblings_max: int = field(default=256, validator=validators.ge(2))
     peers: int = field(default=256, validator=validators.ge(1))
-    tables: int = field(default=4096, validator=validators.ge(1))
+    tables: int = field(default=4096, validator=validators.and_(validators.ge(1), validators.le(65_535)))
     max_drift_ms: int = field(default=5 * 60 * 1000, validator=validators.ge(0))
     gossip_tick_ms: int = field(default=200, validator=validators.ge(1))
     heartbeat_ms: int = field(default=1000, validator=validators.ge(1))

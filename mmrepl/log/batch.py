@@ -11,6 +11,7 @@ The encoding is MessagePack, one typed call each way: about 0.1 microseconds an 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, chain, groupby, islice, repeat
 from operator import sub
@@ -20,6 +21,7 @@ import msgspec
 
 from mmrepl.causality.dot import COUNTER_MAX
 from mmrepl.errors import FrameError
+from mmrepl.log.columns import VOID
 from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
 
 
@@ -99,35 +101,60 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
             present += 0 if void else run_count
         if present != count:
             raise FrameError(f"runs speak of {present} operations, columns of {count}")
+        if self.dot_count > limits.frame_operations:  # a void costs its sender nothing, and its receiver memory
+            raise FrameError(f"{self.dot_count} operations; limits.frame_operations allows {limits.frame_operations}")
         refs, counts = self.table_runs[0::2], self.table_runs[1::2]
         if any(not 0 <= ref < len(self.tables) for ref in refs) or any(n < 1 for n in counts):
             raise FrameError("a reference to a table that was not named")
-        if count and (sum(counts) != count if counts else not self.tables):
+        if sum(counts) != count if counts else count and not self.tables:
             raise FrameError("table runs do not cover the operations")
         if count:
             self._check_columns(limits)
-        for entry in self.contexts:
-            self._check_context(entry, limits)
+        if self.contexts:
+            self._check_contexts(limits)
 
     def _check_columns(self, limits: Limits) -> None:
         longest = max(map(len, self.keys))
+        if "" in self.keys:
+            raise FrameError("a key of no characters")
         if longest > limits.key_bytes // 4 and any(len(key.encode()) > limits.key_bytes for key in self.keys):
             raise FrameError(f"a key is longer than {limits.key_bytes} bytes")
         if max(map(len, filter(None, self.payloads)), default=0) > limits.value_bytes:
             raise FrameError(f"a value is larger than {limits.value_bytes} bytes")
-        if b"" in self.payloads:
-            raise FrameError("a value of no bytes")
+        if b"" in self.payloads or VOID in self.payloads:
+            raise FrameError("a value of no bytes, or of the byte that begins no value")
         stamps = self.absolute_stamps()
         if min(stamps) < 0 or max(stamps) >= 1 << 63:
             raise FrameError("a timestamp out of range")
 
-    def _check_context(self, entry: list[int], limits: Limits) -> None:
-        if len(entry) % 2 != 1 or not 0 <= entry[0] < len(self.keys) or len(entry) // 2 > limits.vector_entries:
-            raise FrameError("a context that belongs to no operation")
-        if any(not 0 <= ref < len(self.origins) for ref in entry[1::2]):
-            raise FrameError("a context that names no origin")
-        if any(not 1 <= counter <= COUNTER_MAX for counter in entry[2::2]):
-            raise FrameError("a context with a counter out of range")
+    def _check_contexts(self, limits: Limits) -> None:
+        """Contexts stand in the order of their operations, name an origin once, and do not cover the write itself."""
+        starts: list[int] = []  # of each run that is present: index of its first operation, and which that is
+        origins: list[int] = []
+        firsts: list[int] = []
+        index = 0
+        for origin, first, size, void in self.iter_runs():
+            if not void:
+                starts.append(index)
+                origins.append(origin)
+                firsts.append(first)
+                index += size
+        last = -1
+        for entry in self.contexts:
+            if len(entry) % 2 != 1 or not last < entry[0] < len(self.keys) or len(entry) // 2 > limits.vector_entries:
+                raise FrameError("a context that belongs to no operation")
+            last = entry[0]
+            refs, counters = entry[1::2], entry[2::2]
+            if any(not 0 <= ref < len(self.origins) for ref in refs) or len(set(refs)) != len(refs):
+                raise FrameError("a context that names no origin, or one twice")
+            if any(not 1 <= counter <= COUNTER_MAX for counter in counters):
+                raise FrameError("a context with a counter out of range")
+            run = bisect_right(starts, last) - 1
+            if any(
+                ref == origins[run] and counter >= firsts[run] + last - starts[run]
+                for ref, counter in zip(refs, counters, strict=True)
+            ):
+                raise FrameError("a context that covers the write itself")
 
 
 def _check_names(origins: list[tuple[str, int]], tables: list[str], limits: Limits) -> None:

@@ -23,6 +23,15 @@ from mmrepl.types import NodeId
 VOID: Final = b"\xc1"
 """Stands in the payload column where the payload is gone. 0xc1 is the one byte that begins no MessagePack value."""
 
+FORGOTTEN: Final = 1 << 62
+"""
+Stands for the position of the overwriting operation where there is none: everybody knows that this one is over.
+
+Such an operation stays in the log until that is cut, and is sent and saved like a live one. Do not make it a void. A
+value is written, then deleted by a tombstone; both are stable, and the tombstone is forgotten. Whoever is given the
+value by one batch and the void by the next, a newcomer or our own journal after a restart, has the value for good.
+"""
+
 Context = tuple[int, ...]
 """A causal context in packed form: one packed dot an origin, ascending."""
 
@@ -175,6 +184,14 @@ class Columns:
         else:
             segment.buried[index] = position
 
+    def forget(self, counter: int) -> None:
+        """The operation is over, and no member will ever ask for it."""
+        offset = counter - self.base
+        if offset >= 0:
+            self.buried[offset] = FORGOTTEN
+        else:
+            self.bury(counter, 0, forget_payload=True)
+
     def settle(self, through: int, next_number: Iterator[int]) -> list[Segment]:
         """
         Move the border to above *through*: live operations into segments, all others out. Returns changed segments.
@@ -206,9 +223,12 @@ class Columns:
         self.base = through + 1
         return changed
 
-    def compact(self, next_number: Iterator[int]) -> tuple[list[Segment], list[int]]:
+    def compact(self) -> tuple[list[Segment], list[int]]:
         """
         Rewrite segments that are half dead. Returns the new segments and the numbers of those that they replace.
+
+        A new one takes the number of the first that it replaces, so that numbers ascend as counters do: by that order
+        segments are loaded, and operations of one origin are applied in theirs.
 
         Cost: proportional to the segments rewritten, so amortised constant a burial.
         """
@@ -229,7 +249,7 @@ class Columns:
                     continue
                 payload = segment.payloads[index]
                 if target is None:
-                    target = Segment(next(next_number))
+                    target = Segment(segment.number)
                     fresh.append(target)
                     kept.append(target)
                 context = segment.contexts.get(counter)
@@ -249,6 +269,8 @@ class Columns:
         counters = [counter for segment in self.segments for counter in segment.counters]
         assert counters == sorted(set(counters)), "settled operations ascend"
         assert not counters or counters[-1] < self.base
+        numbers = [segment.number for segment in self.segments]
+        assert numbers == sorted(set(numbers)), "numbers ascend as counters do"
         assert all(len(segment) for segment in self.segments)
         for segment in self.segments:
             assert segment.dead == len(segment.dead_counters())

@@ -42,7 +42,7 @@ class OpLog:
         self.columns: list[Columns] = []
         self.table_names: list[str] = []
         self.end = 1  # position that the next operation gets
-        self.start = 1  # every position from here to the end is dense; below, only settled operations are left
+        self.start = 1  # what was not cut stands from here on; below, only settled operations are left
         self._indexes: dict[NodeId, int] = {}
         self._table_ids: dict[str, int] = {}
         self._segment_numbers = count(1)
@@ -69,6 +69,10 @@ class OpLog:
             number = self._table_ids[name] = len(self.table_names)
             self.table_names.append(name)
         return number
+
+    def has_table(self, name: str) -> bool:
+        """Whether the table has a number."""
+        return name in self._table_ids
 
     def dot(self, packed: int) -> Dot:
         """The dot of a packed one."""
@@ -165,16 +169,26 @@ class OpLog:
 
     def reach(self, slices: list[Slice], until: int) -> int:
         """
-        The end position that a batch of *slices* must reach so that every payload that is gone is a legal void.
+        How far a batch of *slices* from before *until* must reach so that every payload that is gone is a legal void.
 
-        Never below *until*. The caller extends its slices to the answer and asks again until it is stable.
+        Never below *until*; it may lie beyond the last of *slices*, which then must not be sent. Cost: proportional to
+        the operations before the answer.
         """
-        for columns, first, last in slices:
-            low, high = first - columns.base, last - columns.base + 1
-            if VOID in columns.payloads[low:high]:
-                for offset in range(low, high):
-                    if columns.payloads[offset] is VOID:
-                        until = max(until, columns.buried[offset] + 1)
+        looked = [first - columns.base for columns, first, _ in slices]  # offset up to which each has been looked at
+        before = 0
+        while before < until:
+            before = until
+            for place, (columns, _, last) in enumerate(slices):
+                offset, stop = looked[place], last - columns.base + 1
+                positions, payloads, buried = columns.positions, columns.payloads, columns.buried
+                high = bisect_left(positions, until, offset, stop)
+                if VOID not in payloads[offset:high]:
+                    offset = high
+                while offset < stop and positions[offset] < until:
+                    if payloads[offset] is VOID and buried[offset] >= until:
+                        until = buried[offset] + 1
+                    offset += 1
+                looked[place] = offset
         return until
 
     def batch(self, slices: list[Slice], until: int) -> Batch:
@@ -207,6 +221,10 @@ class OpLog:
     def bury(self, packed: int, position: int, *, forget_payload: bool) -> None:
         """The operation *packed* was overwritten by the one at *position*."""
         self.columns[packed >> COUNTER_BITS].bury(packed & COUNTER_MAX, position, forget_payload=forget_payload)
+
+    def forget(self, packed: int) -> None:
+        """The operation *packed* is over by proof."""
+        self.columns[packed >> COUNTER_BITS].forget(packed & COUNTER_MAX)
 
     def bury_voids(self, position: int) -> None:
         """Take it that every void was buried as late as *position*: after loading nobody knows any better."""
@@ -251,7 +269,7 @@ class OpLog:
         fresh: list[Segment] = []
         gone: list[int] = []
         for columns in self.columns:
-            new, old = columns.compact(self._segment_numbers)
+            new, old = columns.compact()
             fresh += new
             gone += old
         return fresh, gone

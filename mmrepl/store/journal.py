@@ -106,8 +106,10 @@ class Journal:
         log, new = self.store.log, self._new
         while self.persisted < log.end:
             first, end = self.persisted, min(log.end, self.persisted + COMMIT_OPERATIONS)
-            new.batches[first] = encode_batch(log.batch(log.range(first, end), log.end))
-            self._rows.append(first)
+            slices = log.range(first, end)
+            if slices:  # a snapshot has a position and no operations
+                new.batches[first] = encode_batch(log.batch(slices, log.end))
+                self._rows.append(first)
             self.persisted = end
         self._new = _Next()
         return Commit(new.batches, new.drop, new.segments, new.meta)

@@ -243,7 +243,7 @@ class Keyspace:
         after = [dot for dot in after if log.columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is not None]
         for dot in before:
             if dot not in after:
-                log.bury(dot, 1, forget_payload=True)
+                log.forget(dot)
         if after:
             highest: dict[int, int] = {}
             for dot in after:

@@ -19,8 +19,9 @@ from attrs import frozen
 
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import FrameError
 from mmrepl.log.batch import Batch, expand
-from mmrepl.log.columns import VOID, Columns, Segment
+from mmrepl.log.columns import FORGOTTEN, VOID, Columns, Segment
 from mmrepl.store.store import Store
 
 CHUNK_OPERATIONS = 8192
@@ -52,7 +53,7 @@ class Capture:
 
 def capture(store: Store, clock: VersionVector, position: int, id: str) -> Capture:
     """
-    What lived when the log had reached *position*, at which its vector was *clock*.
+    What lived when the log had reached *position*, at which its vector was *clock*, less what was forgotten since.
 
     Chunks are closed at ``limits.delta_bytes``. Cost: proportional to the store, a fifth of a microsecond a key.
     """
@@ -63,8 +64,9 @@ def capture(store: Store, clock: VersionVector, position: int, id: str) -> Captu
             if size > store.limits.delta_bytes or len(segment) >= CHUNK_OPERATIONS:
                 chunks.append((columns, segment))
                 segment, size = Segment(0), 0
-            segment.append(counter, stamp, table, key, payload, columns.entry(counter)[4])
-            size += len(key) + len(payload or b"") + 8
+            context = columns.entry(counter)[4]
+            segment.append(counter, stamp, table, key, payload, context)
+            size += len(key) + len(payload or b"") + 8 * (1 + len(context or ()))
         if len(segment):
             chunks.append((columns, segment))
     return Capture(id, clock, tuple(chunks))
@@ -74,6 +76,8 @@ def _live(columns: Columns, last: int, position: int) -> Iterator[tuple[int, int
     """Operations up to counter *last* that nothing before *position* had buried."""
     for segment in columns.segments:
         for index, counter in enumerate(segment.counters):
+            if counter > last:
+                break
             if segment.payloads[index] is not VOID and segment.buried.get(index, position) >= position:
                 yield (
                     counter,
@@ -84,7 +88,7 @@ def _live(columns: Columns, last: int, position: int) -> Iterator[tuple[int, int
                 )
     for offset in range(last - columns.base + 1):
         buried = columns.buried[offset]
-        if not buried or buried >= position:
+        if not buried or (buried >= position and buried != FORGOTTEN):
             payload = columns.payloads[offset]
             assert payload is not VOID, "what lived at the clock is held until the clock has passed it"
             yield columns.base + offset, columns.stamps[offset], columns.tables[offset], columns.keys[offset], payload
@@ -94,9 +98,16 @@ def install(store: Store, clock: VersionVector, batches: list[Batch]) -> int:
     """
     Join a whole snapshot; returns how many operations were new. The journal has to rewrite the store afterwards.
 
+    What it killed was killed at a log position of the snapshot's own, so that "durable up to" can speak of it.
     Cost: proportional to the store and the snapshot.
+
+    Raises:
+        FrameError: the chunks hold what no snapshot holds, or more than allowed. Nothing was changed.
     """
+    _check(clock, batches)
+    store.refuse_excess(clock, batches)
     log, keyspace = store.log, store.keyspace
+    position, log.end = log.end, log.end + 1
     before = {columns.index: columns.head for columns in log.columns}
     clock_here = {log.origin(origin).index: counter for origin, counter in clock.items()}
     for index, counter in clock_here.items():
@@ -111,8 +122,20 @@ def install(store: Store, clock: VersionVector, batches: list[Batch]) -> int:
                 if clock_here.get(dot >> COUNTER_BITS, 0) >= dot & COUNTER_MAX and dot not in alive
             }
             if dead:
-                keyspace.drop(table, key, dead, 1)
-    return sum(_take_in(store, batch, before) for batch in batches)
+                keyspace.drop(table, key, dead, position)
+    return sum(_take_in(store, batch, before, position) for batch in batches)
+
+
+def _check(clock: VersionVector, batches: list[Batch]) -> None:
+    """Refuse voids, dots that the clock does not cover, and dots out of their order."""
+    reached: dict[tuple[str, int], int] = {}
+    for batch in batches:
+        nodes = batch.node_ids()
+        for ref, first, count, void in batch.iter_runs():
+            node, last = nodes[ref], first + count - 1
+            if void or first <= reached.get(node, 0) or last > clock.counter(node):
+                raise FrameError(f"a snapshot with operations {first} to {last} of {node}: void, twice, or not covered")
+            reached[node] = last
 
 
 def _dots(store: Store, batches: list[Batch]) -> set[int]:
@@ -124,7 +147,7 @@ def _dots(store: Store, batches: list[Batch]) -> set[int]:
     return dots
 
 
-def _take_in(store: Store, batch: Batch, before: dict[int, int]) -> int:
+def _take_in(store: Store, batch: Batch, before: dict[int, int], position: int) -> int:
     """Operations that are new become settled ones, each applied as any other."""
     log = store.log
     columns = [log.origin(node) for node in batch.node_ids()]
@@ -144,7 +167,7 @@ def _take_in(store: Store, batch: Batch, before: dict[int, int]) -> int:
             log.settled_append(owner, counter, stamps[at], table.number, key, payload, context)
             by_counter = {} if context is None else {counter: context}
             dot = owner.index << COUNTER_BITS | counter
-            store.keyspace.apply_run(table, (key,), (payload,), dot, 1, by_counter)
+            store.keyspace.apply_run(table, (key,), (payload,), dot, position, by_counter)
     if stamps:
         store.hlc.observe(max(stamps))
     return fresh
