@@ -31,4 +31,4 @@ def test_what_is_no_dot_is_refused(text: str):
 def test_dots_order_by_name_incarnation_counter():
     """The order that breaks ties."""
     dots = [Dot(NodeId("a", 1), 9), Dot(NodeId("a", 2), 1), Dot(NodeId("a", 10), 1), Dot(NodeId("b", 0), 1)]
-    assert sorted(dots[::-1]) == dots
+    assert sorted([dots[2], dots[0], dots[3], dots[1]]) == dots
