@@ -47,7 +47,7 @@ _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 # -- encoding
 
 
-def encode(value: Value, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes:
     r"""
     The bytes of *value*. The same value gives the same bytes, in every process.
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from attrs import frozen
 
@@ -58,7 +58,7 @@ class Resolution:
         return cls(siblings, winner.payload, winner.dot, losers, by_rank)
 
     @classmethod
-    def merge(cls, value: Value, siblings: tuple[Sibling, ...]) -> Resolution:
+    def merge(cls, value: Any, siblings: tuple[Sibling, ...]) -> Resolution:
         """
         *value* was made of all that are no tombstones; the tombstones lost.
 

@@ -27,13 +27,12 @@ from attrs import Factory, field, frozen, validators
 from mmrepl.errors import InvalidValue, UsageError
 from mmrepl.resolvers.base import VIEW_LIMITS, Resolution, Resolver
 from mmrepl.resolvers.sibling import Sibling
-from mmrepl.types import Value
 from mmrepl.values import encode
 
 SAMPLE_SIZE = 16  # of so many sets of siblings, one is checked when sampling
 
 
-def _named(function: Callable[[list[Any]], Value]) -> str:
+def _named(function: Callable[[list[Any]], Any]) -> str:
     """Module and name of a function. What has none must be given one: its repr holds an address."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str)):
@@ -41,7 +40,7 @@ def _named(function: Callable[[list[Any]], Value]) -> str:
     return f"{module}:{name}"
 
 
-def _plain_function(function: Callable[[list[Any]], Value]) -> Callable[[list[Any]], Value]:
+def _plain_function(function: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
     """*function*, if it is one. Raises UsageError."""
     given: Any = function  # whatever its type says
     if not callable(given):
@@ -66,7 +65,7 @@ class Callback(Resolver):
     ``resolve`` raise `ResolverError` with its name and the siblings that did it. The siblings stay as they are.
     """
 
-    function: Callable[[list[Any]], Value] = field(converter=_plain_function)
+    function: Callable[[list[Any]], Any] = field(converter=_plain_function)
     name: str = field(
         kw_only=True,
         default=Factory(lambda self: _named(self.function), takes_self=True),

@@ -9,6 +9,7 @@ a resolver converge: a function of the same things in the same order gives the s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from attrs import frozen
 
@@ -37,7 +38,7 @@ class Sibling:
     @classmethod
     def of(
         cls,
-        value: Value,
+        value: Any,
         *,
         timestamp: int,
         origin: NodeId | str | None = None,
