@@ -124,17 +124,25 @@ class Backend(Protocol):
 
     @property
     def durable(self) -> int:
-        """All positions up to this one are durable. Grows."""
+        """
+        All positions up to this one are durable.
+
+        Never falls, and is always reached by positions that were given out, whatever happens to the log behind them
+        (a new incarnation, a store that starts over): a client would wait for ever otherwise.
+        """
 
     def on_durable(self, callback: Callable[[Exception | None], None]) -> Callable[[], None]:
         """
         Call *callback* each time that ``durable`` has grown; with the error, once, when it never will again.
 
+        It is called from the event loop, never from within a call of the port's. A ``durable`` that grows with the
+        write itself, as in memory, needs no call.
+
         Returns what ends the subscription.
         """
 
     def table(self, name: str) -> Table:
-        """The table *name*. Raises UnknownTable or InvalidKey."""
+        """The table *name*; good for as long as the backend lives. Raises UnknownTable or InvalidKey."""
 
     def tables(self) -> Mapping[str, str]:
         """Names of the tables, in order, with their policies for people. The default table has the empty name."""

@@ -21,7 +21,7 @@ from mmrepl.runtime.resp.backend import Change, SiblingView, Written
 from mmrepl.runtime.resp.commands import COMMANDS, command, number, options
 from mmrepl.runtime.resp.connection import durability_level
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import OK, array, bulk
+from mmrepl.runtime.resp.replies import OK, Encoded, array, bulk
 from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
 from mmrepl.runtime.resp.shown import json_text, kind, shown
 from mmrepl.types import NodeId, Value
@@ -252,8 +252,17 @@ def changes(session: Session, words: Command) -> Answer:
     backend = session.backend
 
     def answer(_came: bool = True) -> bytes:
+        room = session.shared.options.reply_bytes
         found, onward = backend.changes(since, count)
-        return session.reply({"token": version_token(onward), "changes": [_change(change) for change in found]})
+        parts: list[bytes] = []
+        for change in found:
+            parts.append(session.reply(_change(change)))
+            room -= len(parts[-1])
+            if room < 0 and len(parts) < len(found):
+                # A shorter page, of the same operations, and the token that belongs to it.
+                _, onward = backend.changes(since, len(parts))
+                break
+        return session.reply({"token": version_token(onward), "changes": Encoded(array(parts))})
 
     if "BLOCK" in chosen and since.descends(backend.version):
         longest = int(session.shared.options.wait_seconds * 1000)

@@ -40,8 +40,15 @@ class Failure:
     text: str
 
 
+@frozen
+class Encoded:
+    """An answer that is encoded already, within one that is not."""
+
+    data: bytes
+
+
 Reply: TypeAlias = Any
-"""None, bool, int, float, str, bytes, Simple, Failure, a list or tuple of them, or a mapping."""
+"""None, bool, int, float, str, bytes, Simple, Failure, Encoded, a list or tuple of them, or a mapping."""
 
 
 def integer(number: int) -> bytes:
@@ -92,6 +99,8 @@ def encode(value: Reply, protocol: int) -> bytes:
         return b"%%%d\r\n%b" % (len(value), pairs) if protocol == 3 else b"*%d\r\n%b" % (2 * len(value), pairs)
     if isinstance(value, list | tuple):
         return array(encode(item, protocol) for item in value)
+    if isinstance(value, Encoded):
+        return value.data
     raise TypeError(f"no answer can be made of {type(value).__name__}")
 
 

@@ -176,6 +176,19 @@ def test_changes_can_be_followed_from_a_token(talk3, backend):
     refused(talk3("MM.CHANGES", "SINCE", "nonsense"), "ERR", "token")
 
 
+def test_a_page_of_changes_has_a_bound(backend):
+    """Large values make shorter pages, at least one operation each; none is missing or repeated."""
+    talk = Talk(backend, ClientOptions(reply_bytes=1024))
+    talk("HELLO", 3)
+    for number in range(10):
+        talk("SET", f"k{number}", "x" * 600)
+    pages, token = [], b"-"
+    while (page := talk("MM.CHANGES", "SINCE", token))[b"changes"]:
+        pages.append([change[b"key"] for change in page[b"changes"]])
+        token = page[b"token"]
+    assert pages == [[b"k%d" % number, b"k%d" % (number + 1)] for number in range(0, 10, 2)]
+
+
 def test_help(talk):
     """MM.HELP has a line for every command."""
     assert len(talk("MM.HELP")) == len(COMMANDS)
