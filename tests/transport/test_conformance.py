@@ -49,20 +49,6 @@ class LoopbackKit:
         return self._network.transport(f"node {self._count}")
 
 
-@pytest.fixture(scope="session")
-def tls():
-    """A certificate authority of our own, and contexts for both sides."""
-    trustme = pytest.importorskip("trustme")
-    import ssl
-
-    authority = trustme.CA()
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 KITS = {
     "tcp": lambda _: TcpKit(),
     "tcp6": lambda _: Tcp6Kit(),
