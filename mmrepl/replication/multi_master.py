@@ -20,17 +20,17 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.drift import PeerClocks
-from mmrepl.clock.hlc import acceptable
 from mmrepl.effects import Effects, Envelope
 from mmrepl.errors import FrameError, LogTruncated, PeerError
 from mmrepl.ports import Durability, Rng
-from mmrepl.replication.failure_detector import FailureDetector
-from mmrepl.replication.greeting import Refusal, check_hello, node_of, policy_differences, prove, proven
+from mmrepl.replication.greeting import Refusal
+from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
-from mmrepl.replication.peer import Link, Peer, PeerState
+from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import Puller
 from mmrepl.replication.push import Pusher
+from mmrepl.replication.reception import Reception
 from mmrepl.replication.rejoin import Rejoin
 from mmrepl.replication.transfer import Transfers
 from mmrepl.replication.waiters import Acknowledged, Waiters
@@ -39,7 +39,6 @@ from mmrepl.store.table import Table
 from mmrepl.types import Limits, NodeId
 from mmrepl.wire.codec import encode
 from mmrepl.wire.messages import (
-    PROTOCOL,
     Acks,
     Ask,
     Delta,
@@ -61,15 +60,6 @@ SILENCE_MS = 10_000
 
 GREETING_MS = 5_000
 """A connection must have said hello, and proven itself, within so long."""
-
-
-@frozen
-class PeerChanged:
-    """Event: a peer's connection came or went, or its member entry changed. *text* says why it went."""
-
-    name: str
-    state: PeerState
-    text: str = ""
 
 
 @frozen(kw_only=True)
@@ -106,6 +96,8 @@ class MultiMaster:
         self.transfers = Transfers(local)
         self.rejoin = Rejoin(local, meta)
         self.puller = Puller(local, self.limits, self._apply, self._want)
+        self.hearsay = Hearsay(self)
+        self._reception = Reception(self)
         self._pusher = Pusher(local, self._is_own)
         self._links: dict[int, Link] = {}
         self._send: list[Envelope] = []
@@ -114,7 +106,6 @@ class MultiMaster:
         self._ticked_ms = now_ms
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
-        self._heard: dict[str, tuple[VersionVector, int]] = {}  # member -> what is durable there, under which view
         self._applied_from: dict[NodeId, str] = {}  # origin -> peer that brought its latest operation
         self._view_changed()
 
@@ -147,24 +138,13 @@ class MultiMaster:
 
     def stop_waiting(self, token: object) -> tuple[int, int]:
         """Give up; returns how many members had confirmed and how many were wanted."""
-        return self.waiters.remove(token, self._vectors(), len(self.members.names()))
+        return self.waiters.remove(token, self.hearsay.vectors(), len(self.members.names()))
 
     # -- verbs of the host: connections
 
     def connected(self, link: int, dialled: str, now_ms: int, wall_ms: int) -> None:
         """A connection is open; *dialled* is the address if it was us who dialled."""
-        store = self.local.store
-        own = store.own
-        policies = {"": store.default.policy} | {name: resolver.policy for name, resolver in store.policies.items()}
-        head_stamp = own.stamps[-1] if len(own.stamps) else 0
-        hello = Hello(
-            PROTOCOL, self.options.cluster, store.node.name, store.node.incarnation, self.instance,
-            self.members.entries[self.members.name].address, self._rng.getrandbits(128).to_bytes(16),
-            to_wire(self.local.durable_vector), policies, wall_ms, store.hlc.last, head_stamp,
-            list(self.options.compressions), self.limits.max_drift_ms, self.options.secret is not None,
-        )  # fmt: skip
-        self._links[link] = Link(link, dialled, hello, now_ms)
-        self._send.append(Envelope(link, hello))
+        self._reception.connected(link, dialled, now_ms, wall_ms)
 
     def disconnected(self, link: int, reason: str, now_ms: int) -> None:
         """A connection is gone."""
@@ -197,11 +177,11 @@ class MultiMaster:
     def _dispatch(self, link: Link, message: Message, now_ms: int, wall_ms: int) -> None:
         peer = link.peer
         if isinstance(message, Hello):
-            self._hello(link, message, now_ms, wall_ms)
+            self._reception.hello(link, message, now_ms, wall_ms)
         elif isinstance(message, Refuse):
             self._refused(link, message, now_ms)
         elif isinstance(message, Proof):
-            self._proof(link, message, now_ms, wall_ms)
+            self._reception.proof(link, message, now_ms, wall_ms)
         elif peer is None or peer.link != link.number:
             raise FrameError(f"a {type(message).__name__} before the hello was done")
         else:
@@ -217,7 +197,7 @@ class MultiMaster:
             elif isinstance(message, Prune):
                 peer.pruned.update(NodeId(*origin) for origin in message.origins)
             elif isinstance(message, Acks):
-                self._acks(message)
+                self.hearsay.acks(message)
             elif isinstance(message, Members):
                 self._members(message)
             elif isinstance(message, Leave):
@@ -226,124 +206,8 @@ class MultiMaster:
 
     # -- greeting
 
-    def _hello(self, link: Link, theirs: Hello, now_ms: int, wall_ms: int) -> None:
-        if link.theirs is not None:
-            raise FrameError("a second hello")
-        link.theirs = theirs
-        refusal = check_hello(link.ours, theirs)
-        if refusal is not None:
-            self._refuse(link, refusal)
-        elif self.options.secret is not None:
-            link.proof_due = True
-            self._send.append(Envelope(link.number, Proof(prove(self.options.secret, link.ours, theirs))))
-        else:
-            self._up(link, now_ms, wall_ms)
-
-    def _proof(self, link: Link, message: Proof, now_ms: int, wall_ms: int) -> None:
-        if link.theirs is None or not link.proof_due or self.options.secret is None:
-            raise FrameError("a proof that nobody asked for")
-        link.proof_due = False
-        if not proven(self.options.secret, message.mac, link.theirs, link.ours):
-            self._refuse(link, Refusal("secret", f"{link.theirs.name!r} does not know the cluster's secret"))
-            return
-        self._up(link, now_ms, wall_ms)
-
-    def _up(self, link: Link, now_ms: int, wall_ms: int) -> None:
-        """The hello is done, and proven: decide whether this is the connection to that peer."""
-        theirs = link.theirs
-        assert theirs is not None
-        node, vector = node_of(theirs), from_wire(theirs.vector)
-        peer = self.peers.get(theirs.name)
-        refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._uninvited(link, theirs)
-        if refusal is not None:
-            self._refuse(link, refusal)
-            return
-        if peer is None:
-            if len(self.peers) >= self.limits.peers:
-                self._refuse(
-                    link, Refusal("limit", f"{self.limits.peers} peers are all that is allowed (limits.peers)")
-                )
-                return
-            detector = FailureDetector(now_ms, self.limits.heartbeat_ms)
-            peer = self.peers[theirs.name] = Peer(theirs.name, node, theirs, link.number, detector)
-        elif peer.link is not None and peer.link != link.number:
-            old = self._links.get(peer.link)
-            peer.disconnected()
-            self.puller.lost(peer)
-            if old is not None:
-                self._refuse(old, Refusal("duplicate", f"another connection to {theirs.name!r} took over"))
-        peer.node, peer.hello, peer.link = node, theirs, link.number
-        peer.detector.heard(now_ms)
-        peer.known = peer.sent = vector
-        peer.differences = policy_differences(link.ours, theirs)
-        link.peer = peer
-        self.clocks.heard(peer.name, theirs.wall_ms, now_ms)
-        self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, theirs.max_drift_ms)
-        if acceptable(theirs.hlc, wall_ms, self.limits.max_drift_ms):
-            self.local.store.hlc.observe(theirs.hlc)
-        self.members.met(node, theirs.address, link.dialled)
-        self._view_changed()
-        self._recover_identity(vector)
-        self._send.append(Envelope(link.number, self.members.message()))
-        self._notify.append(PeerChanged(peer.name, peer.state(now_ms, self.limits.heartbeat_ms)))
-        self._send.extend(Envelope(link.number, ask) for ask in self.transfers.resume(peer))
-        self.puller.met(peer, now_ms)
-        self._consider_live(peer)
-
-    def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
-        """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
-        if peer is None or peer.link is None or peer.link not in self._links:
-            return None
-        if peer.hello.instance == theirs.instance:
-            ours_dials = self.members.name < theirs.name  # both sides come to keep the same one
-            if bool(link.dialled) == ours_dials:
-                return None
-            return Refusal("duplicate", f"{self.members.name!r} and {theirs.name!r} are connected already")
-        if peer.detector.silent_ms(now_ms) < 2 * self.limits.heartbeat_ms:
-            return Refusal(
-                "name-in-use",
-                f"a node called {theirs.name!r} is connected from {peer.hello.address or 'elsewhere'}: give each node"
-                " a name of its own (or wait until that one is known to be gone)",
-            )
-        return None
-
-    def _equivocates(self, theirs: Hello) -> Refusal | None:
-        """Whether what they say is their latest write is not what we have under that dot."""
-        columns = self.local.store.log.known(node_of(theirs))
-        counter = from_wire(theirs.vector).counter(node_of(theirs))
-        if columns is None or not theirs.head_stamp or not columns.base <= counter <= columns.head:
-            return None
-        ours = columns.stamps[counter - columns.base]
-        if not ours or ours == theirs.head_stamp:
-            return None
-        return Refusal(
-            "equivocation",
-            f"operation {counter} of {node_of(theirs)} was written at {theirs.head_stamp} as {theirs.name!r} has it and"
-            f" at {ours} as {self.members.name!r} does: that node runs on an old copy of its store",
-        )
-
-    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
-        """A node that is no member and holds writes that we have not seen has to rejoin (see the design page)."""
-        entry = self.members.entries.get(theirs.name)
-        if entry is not None and entry.removed and entry.incarnation == theirs.incarnation:
-            return Refusal(
-                "removed",
-                f"{theirs.name!r} was removed from the cluster: start it with rejoin to come back as a new incarnation",
-            )
-        if self.members.is_member(theirs.name) or self.members.expected & {theirs.address, link.dialled}:
-            return None
-        alone = len(self.members.names()) == 1
-        if alone and not self.rejoin.has_forgotten:
-            return None
-        if self.local.durable_vector.descends(from_wire(theirs.vector)):
-            return None
-        return Refusal(
-            "rejoin",
-            f"{theirs.name!r} is no member of the cluster of {self.members.name!r} and holds writes that it has not seen",
-        )
-
     def _recover_identity(self, vector: VersionVector) -> None:
-        """A peer has seen more of our counter than we made: we run on an old copy, and are somebody else from now on."""
+        """A peer has seen more of our counter than we made: this is an old copy, and somebody else from now on."""
         store = self.local.store
         if vector.counter(store.node) <= store.own.head:
             return
@@ -422,35 +286,8 @@ class MultiMaster:
         if digest.want:  # what it has applied, durable or not: enough to know what to send, no acknowledgement
             self._wanted(peer, vector, now_ms)
             return
-        peer.known = peer.known.join(vector)
-        peer.sent = peer.sent.join(vector)
-        peer.needs_acks = digest.needs_acks
-        self._heard[peer.name] = (vector, digest.view)
-        self.acks.acknowledge(peer.name, vector, digest.view)
+        self.hearsay.digest(peer, digest, vector)
         self._consider_live(peer)
-
-    def _acks(self, message: Acks) -> None:
-        """What members that we may not be connected to have said. What they say to us themselves is newer."""
-        for name, entries, view in message.entries:
-            linked = self.peers.get(name)
-            if name == self.members.name or (linked is not None and linked.link is not None):
-                continue
-            vector = from_wire(entries)
-            known, _ = self._heard.get(name, (VersionVector(), 0))
-            if vector.descends(known):
-                self._heard[name] = (vector, view)
-                self.acks.acknowledge(name, vector, view)
-
-    def _relay_acks(self, peer: Peer) -> None:
-        """Tell a peer that is not connected to everybody what the others have said."""
-        news = [
-            (name, to_wire(vector), view)
-            for name, (vector, view) in sorted(self._heard.items())
-            if name != peer.name and peer.acks_told.get(name) != (vector, view)
-        ]
-        if news and peer.link is not None:
-            peer.acks_told.update((name, self._heard[name]) for name, _, _ in news)
-            self._send.append(Envelope(peer.link, Acks(news)))
 
     def _wanted(self, peer: Peer, vector: VersionVector, now_ms: int) -> None:
         """It lacks something and asks us: all that it lacks, now, and these origins from now on."""
@@ -553,9 +390,9 @@ class MultiMaster:
         self._forget_what_is_stable()
         self.rejoin.carry_on(self._lacks_nothing())
         for peer in self.up():
-            self._tell(peer, now_ms, wall_ms, heartbeat=True)
+            self.hearsay.tell(peer, now_ms, wall_ms)
             if peer.needs_acks:
-                self._relay_acks(peer)
+                self.hearsay.relay(peer)
 
     def _lacks_nothing(self) -> bool:
         version = self.local.store.version
@@ -572,22 +409,6 @@ class MultiMaster:
                 self.rejoin.note_forgotten()
             position = max(position, self.local.store.log.prefix_below(watermark))
         self.local.upkeep(position=position)
-
-    def _tell(self, peer: Peer, now_ms: int, wall_ms: int, *, heartbeat: bool) -> None:
-        """A digest, if there is news for the peer, or if it has not heard from us for a while."""
-        vector = self.local.durable_vector
-        news = peer.told is not vector and peer.told != vector
-        due = heartbeat and now_ms - peer.told_ms >= self.limits.heartbeat_ms
-        if news or due or peer.told_view != self.members.view:
-            self._send_digest(peer, now_ms, wall_ms, want=False)
-
-    def _send_digest(self, peer: Peer, now_ms: int, wall_ms: int, *, want: bool) -> None:
-        assert peer.link is not None
-        vector = self.local.durable_vector
-        peer.told, peer.told_ms, peer.told_view = vector, now_ms, self.members.view
-        needs_acks = len(self.members.names()) - 1 > sum(1 for _ in self.up())
-        digest = Digest(to_wire(vector), self.members.view, wall_ms, want=want, needs_acks=needs_acks)
-        self._send.append(Envelope(peer.link, digest))
 
     def _want(self, peer: Peer) -> None:
         assert peer.link is not None
@@ -613,9 +434,9 @@ class MultiMaster:
         for peer in self.up():
             if peer.ack_at is not None and peer.ack_at <= self.local.durable:
                 peer.ack_at = None
-                self._send_digest(peer, now_ms, wall_ms, want=False)
+                self.hearsay.send(peer, now_ms, wall_ms, want=False)
         self._notify.extend(
-            Acknowledged(token) for token in self.waiters.satisfied(self._vectors(), len(self.members.names()))
+            Acknowledged(token) for token in self.waiters.satisfied(self.hearsay.vectors(), len(self.members.names()))
         )
         persist = self.local.take_persist() if may_persist else None
         effects = Effects(
@@ -640,11 +461,6 @@ class MultiMaster:
     def _note_members(self) -> None:
         if self.local.journal is not None:
             self.local.journal.note("members", encode(self.members.message())[1])
-
-    def _vectors(self) -> list[VersionVector]:
-        """What is durable at each member, ourselves first."""
-        others = (self._heard[name][0] for name in self.members.names() if name in self._heard)
-        return [self.local.durable_vector, *others]
 
     # -- for people
 

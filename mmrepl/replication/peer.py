@@ -29,6 +29,15 @@ class PeerState(enum.Enum):
     GONE = "gone"  # no connection
 
 
+@frozen
+class PeerChanged:
+    """Event: a peer's connection came or went, or its member entry changed. *text* says why it went."""
+
+    name: str
+    state: PeerState
+    text: str = ""
+
+
 @define
 class Link:
     """One connection, up to and after its hello."""

@@ -1,10 +1,10 @@
 """
 Push: what a live peer is sent without being asked.
 
-Our own operations as soon as they are durable; to a peer that asked, also what others wrote, less what it pruned. A frame carries the
-version vector on which it stands: for the origins in it, what precedes; for all others, everything that stands before
-its last operation in our log. That is more than the operations themselves may need, and exactly what makes delivery
-causal (law L4).
+Our own operations as soon as they are durable; to a peer that asked, also what others wrote, less what it pruned. A
+frame carries the version vector on which it stands: for the origins in it, what precedes; for all others, everything
+that stands before its last operation in our log. That is more than the operations themselves may need, and exactly
+what makes delivery causal (law L4).
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""
+Hearsay: what is durable where, as members tell it and as others pass it on.
+
+Digests go to peers that a node is connected to. In a star or a line that is not everybody, and yet stability and
+acknowledgements are over everybody: so a node that is not connected to every member says so in its digests, and is
+told what the others have said. What a member says itself is always newer than what is said of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.effects import Envelope
+from mmrepl.replication.peer import Peer
+from mmrepl.wire.messages import Acks, Digest, from_wire, to_wire
+
+if TYPE_CHECKING:
+    from mmrepl.replication.multi_master import MultiMaster
+
+
+class Hearsay:
+    """Who is known to have what."""
+
+    def __init__(self, core: MultiMaster) -> None:
+        self._core = core
+        self._heard: dict[str, tuple[VersionVector, int]] = {}  # member -> what is durable there, under which view
+
+    def digest(self, peer: Peer, digest: Digest, vector: VersionVector) -> None:
+        """A peer said what is durable there."""
+        peer.known = peer.known.join(vector)
+        peer.sent = peer.sent.join(vector)
+        peer.needs_acks = digest.needs_acks
+        self._heard[peer.name] = (vector, digest.view)
+        self._core.acks.acknowledge(peer.name, vector, digest.view)
+
+    def acks(self, message: Acks) -> None:
+        """What members that we may not be connected to have said. What they say to us themselves is newer."""
+        for name, entries, view in message.entries:
+            linked = self._core.peers.get(name)
+            if name == self._core.members.name or (linked is not None and linked.link is not None):
+                continue
+            vector = from_wire(entries)
+            known, _ = self._heard.get(name, (VersionVector(), 0))
+            if vector.descends(known):
+                self._heard[name] = (vector, view)
+                self._core.acks.acknowledge(name, vector, view)
+
+    def relay(self, peer: Peer) -> None:
+        """Tell a peer that is not connected to everybody what the others have said."""
+        news = [
+            (name, to_wire(vector), view)
+            for name, (vector, view) in sorted(self._heard.items())
+            if name != peer.name and peer.acks_told.get(name) != (vector, view)
+        ]
+        if news and peer.link is not None:
+            peer.acks_told.update((name, self._heard[name]) for name, _, _ in news)
+            self._core._send.append(Envelope(peer.link, Acks(news)))
+
+    def tell(self, peer: Peer, now_ms: int, wall_ms: int) -> None:
+        """A digest, if there is news for the peer, or if it has not heard from us for a while."""
+        vector = self._core.local.durable_vector
+        news = peer.told is not vector and peer.told != vector
+        due = now_ms - peer.told_ms >= self._core.limits.heartbeat_ms
+        if news or due or peer.told_view != self._core.members.view:
+            self.send(peer, now_ms, wall_ms, want=False)
+
+    def send(self, peer: Peer, now_ms: int, wall_ms: int, *, want: bool) -> None:
+        assert peer.link is not None
+        vector = self._core.local.durable_vector
+        peer.told, peer.told_ms, peer.told_view = vector, now_ms, self._core.members.view
+        needs_acks = len(self._core.members.names()) - 1 > sum(1 for _ in self._core.up())
+        digest = Digest(to_wire(vector), self._core.members.view, wall_ms, want=want, needs_acks=needs_acks)
+        self._core._send.append(Envelope(peer.link, digest))
+
+    def vectors(self) -> list[VersionVector]:
+        """What is durable at each member, ourselves first."""
+        others = (self._heard[name][0] for name in self._core.members.names() if name in self._heard)
+        return [self._core.local.durable_vector, *others]

@@ -1,0 +1,172 @@
+"""
+Reception: from an open connection to a peer.
+
+A connection says hello, is asked for proof if the cluster has a secret, and is then either *the* connection to that
+peer or refused: because there is one already, because another node has that name, because it holds another content
+for a dot than we do, or because it has to rejoin first. Nothing that it sends is applied before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmrepl.clock.hlc import acceptable
+from mmrepl.effects import Envelope
+from mmrepl.errors import FrameError
+from mmrepl.replication.failure_detector import FailureDetector
+from mmrepl.replication.greeting import Refusal, check_hello, node_of, policy_differences, prove, proven
+from mmrepl.replication.peer import Link, Peer, PeerChanged
+from mmrepl.wire.messages import PROTOCOL, Hello, Proof, from_wire, to_wire
+
+if TYPE_CHECKING:
+    from mmrepl.replication.multi_master import MultiMaster
+
+
+class Reception:
+    """The door of a core. Keeps nothing of its own: links and peers are the core's."""
+
+    def __init__(self, core: MultiMaster) -> None:
+        self._core = core
+
+    def connected(self, link: int, dialled: str, now_ms: int, wall_ms: int) -> None:
+        """A connection is open; *dialled* is the address if it was us who dialled."""
+        core, store = self._core, self._core.local.store
+        own = store.own
+        policies = {"": store.default.policy} | {name: resolver.policy for name, resolver in store.policies.items()}
+        head_stamp = own.stamps[-1] if len(own.stamps) else 0
+        hello = Hello(
+            protocol=PROTOCOL,
+            cluster=core.options.cluster,
+            name=store.node.name,
+            incarnation=store.node.incarnation,
+            instance=core.instance,
+            address=core.members.entries[core.members.name].address,
+            nonce=core._rng.getrandbits(128).to_bytes(16),
+            vector=to_wire(core.local.durable_vector),
+            policies=policies,
+            wall_ms=wall_ms,
+            hlc=store.hlc.last,
+            head_stamp=head_stamp,
+            compressions=list(core.options.compressions),
+            max_drift_ms=core.limits.max_drift_ms,
+            secured=core.options.secret is not None,
+        )
+        self._core._links[link] = Link(link, dialled, hello, now_ms)
+        self._core._send.append(Envelope(link, hello))
+
+    def hello(self, link: Link, theirs: Hello, now_ms: int, wall_ms: int) -> None:
+        if link.theirs is not None:
+            raise FrameError("a second hello")
+        link.theirs = theirs
+        refusal = check_hello(link.ours, theirs)
+        if refusal is not None:
+            self._core._refuse(link, refusal)
+        elif self._core.options.secret is not None:
+            link.proof_due = True
+            self._core._send.append(Envelope(link.number, Proof(prove(self._core.options.secret, link.ours, theirs))))
+        else:
+            self._up(link, now_ms, wall_ms)
+
+    def proof(self, link: Link, message: Proof, now_ms: int, wall_ms: int) -> None:
+        if link.theirs is None or not link.proof_due or self._core.options.secret is None:
+            raise FrameError("a proof that nobody asked for")
+        link.proof_due = False
+        if not proven(self._core.options.secret, message.mac, link.theirs, link.ours):
+            self._core._refuse(link, Refusal("secret", f"{link.theirs.name!r} does not know the cluster's secret"))
+            return
+        self._up(link, now_ms, wall_ms)
+
+    def _up(self, link: Link, now_ms: int, wall_ms: int) -> None:
+        """The hello is done, and proven: decide whether this is the connection to that peer."""
+        theirs = link.theirs
+        assert theirs is not None
+        node, vector = node_of(theirs), from_wire(theirs.vector)
+        peer = self._core.peers.get(theirs.name)
+        refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._uninvited(link, theirs)
+        if refusal is not None:
+            self._core._refuse(link, refusal)
+            return
+        if peer is None:
+            if len(self._core.peers) >= self._core.limits.peers:
+                self._core._refuse(
+                    link, Refusal("limit", f"{self._core.limits.peers} peers are all that is allowed (limits.peers)")
+                )
+                return
+            detector = FailureDetector(now_ms, self._core.limits.heartbeat_ms)
+            peer = self._core.peers[theirs.name] = Peer(theirs.name, node, theirs, link.number, detector)
+        elif peer.link is not None and peer.link != link.number:
+            old = self._core._links.get(peer.link)
+            peer.disconnected()
+            self._core.puller.lost(peer)
+            if old is not None:
+                self._core._refuse(old, Refusal("duplicate", f"another connection to {theirs.name!r} took over"))
+        peer.node, peer.hello, peer.link = node, theirs, link.number
+        peer.detector.heard(now_ms)
+        peer.known = peer.sent = vector
+        peer.differences = policy_differences(link.ours, theirs)
+        link.peer = peer
+        self._core.clocks.heard(peer.name, theirs.wall_ms, now_ms)
+        self._core.local.store.hlc.ceiling = self._core.clocks.ceiling(now_ms, theirs.max_drift_ms)
+        if acceptable(theirs.hlc, wall_ms, self._core.limits.max_drift_ms):
+            self._core.local.store.hlc.observe(theirs.hlc)
+        self._core.members.met(node, theirs.address, link.dialled)
+        self._core._view_changed()
+        self._core._recover_identity(vector)
+        self._core._send.append(Envelope(link.number, self._core.members.message()))
+        self._core._notify.append(PeerChanged(peer.name, peer.state(now_ms, self._core.limits.heartbeat_ms)))
+        self._core._send.extend(Envelope(link.number, ask) for ask in self._core.transfers.resume(peer))
+        self._core.puller.met(peer, now_ms)
+        self._core._consider_live(peer)
+
+    def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
+        """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
+        if peer is None or peer.link is None or peer.link not in self._core._links:
+            return None
+        if peer.hello.instance == theirs.instance:
+            ours_dials = self._core.members.name < theirs.name  # both sides come to keep the same one
+            if bool(link.dialled) == ours_dials:
+                return None
+            return Refusal("duplicate", f"{self._core.members.name!r} and {theirs.name!r} are connected already")
+        if peer.detector.silent_ms(now_ms) < 2 * self._core.limits.heartbeat_ms:
+            return Refusal(
+                "name-in-use",
+                f"a node called {theirs.name!r} is connected from {peer.hello.address or 'elsewhere'}: give each node"
+                " a name of its own (or wait until that one is known to be gone)",
+            )
+        return None
+
+    def _equivocates(self, theirs: Hello) -> Refusal | None:
+        """Whether what they say is their latest write is not what we have under that dot."""
+        columns = self._core.local.store.log.known(node_of(theirs))
+        counter = from_wire(theirs.vector).counter(node_of(theirs))
+        if columns is None or not theirs.head_stamp or not columns.base <= counter <= columns.head:
+            return None
+        ours = columns.stamps[counter - columns.base]
+        if not ours or ours == theirs.head_stamp:
+            return None
+        return Refusal(
+            "equivocation",
+            f"operation {counter} of {node_of(theirs)} was written at {theirs.head_stamp} as {theirs.name!r} has it and"
+            f" at {ours} as {self._core.members.name!r} does: that node runs on an old copy of its store",
+        )
+
+    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
+        """A node that is no member and holds writes that we have not seen has to rejoin (see the design page)."""
+        entry = self._core.members.entries.get(theirs.name)
+        if entry is not None and entry.removed and entry.incarnation == theirs.incarnation:
+            return Refusal(
+                "removed",
+                f"{theirs.name!r} was removed from the cluster: start it with rejoin to come back as a new incarnation",
+            )
+        if self._core.members.is_member(theirs.name) or self._core.members.expected & {theirs.address, link.dialled}:
+            return None
+        alone = len(self._core.members.names()) == 1
+        if alone and not self._core.rejoin.has_forgotten:
+            return None
+        if self._core.local.durable_vector.descends(from_wire(theirs.vector)):
+            return None
+        return Refusal(
+            "rejoin",
+            f"{theirs.name!r} is no member of the cluster of {self._core.members.name!r} and holds writes that nobody"
+            " there has seen",
+        )
