@@ -17,6 +17,7 @@ may have happened (it is in the log and may spread), so that a blind retry could
     │   ├── FrameError             bytes that are no frame: magic, version, length, checksum, depth, type
     │   ├── PeerRefused            the hello does not fit: cluster, identity, protocol, secret
     │   ├── Equivocation           one dot, two contents
+    │   ├── IdentityLost           others have seen more of our counter than we made: this store is an old copy
     │   ├── DeltaGap               a delta that stands on operations which are not here; nothing was applied
     │   └── StampAhead             operations stamped too far in the future; nothing was applied
     ├── Unavailable                the world's doing, on the network
@@ -97,6 +98,23 @@ class PeerRefused(PeerError):
 
 class Equivocation(PeerError):
     """A peer offered another content for a dot that we already hold."""
+
+
+class IdentityLost(PeerError):
+    """
+    Others have seen more of our counter than this store remembers, and it has minted dots since it was opened.
+
+    So some dots have two contents (law L2). It shows in what a peer sends, hence its place in the family; the doing is
+    that of whoever restored or copied the store. Nothing was taken in.
+
+    *node* is who we are, *first* and *last* count the operations that were written here since the store was opened.
+    """
+
+    def __init__(self, message: str, *, node: object = None, first: int = 0, last: int = 0) -> None:
+        super().__init__(message)
+        self.node = node
+        self.first = first
+        self.last = last
 
 
 class DeltaGap(PeerError):

@@ -4,6 +4,9 @@ A replica by itself: what every core can do without peers.
 Writes go into the store and gather; `take_persist` hands out everything new as one commit, and `persisted` says that
 it has become durable. What is *durable* is all that may be told to others, so a delta never reaches beyond it.
 
+Whether this store is the latest that its node has had, no store can tell by itself. When a peer has seen more of our
+counter than we have, it is an old copy, and by law L2 must not mint another dot under its name: see `recover_identity`.
+
 Deltas and snapshots are made and taken in here too, as messages: a replica that is shipped by hand, as bytes in a
 file or a queue, and a node on the network share this code.
 """
@@ -20,7 +23,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.hlc import ahead_ms, ms_of
 from mmrepl.effects import Persist
-from mmrepl.errors import DeltaGap, FrameError, LogTruncated, StampAhead
+from mmrepl.errors import DeltaGap, FrameError, IdentityLost, LogTruncated, StampAhead
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
 from mmrepl.ports import Durability, Rng
@@ -54,17 +57,22 @@ class LocalCore:
     """
     Store and journal, and what is durable of them. Mutable, not thread-safe.
 
-    Without a *journal* nothing is persisted, and everything counts as durable at once.
+    Without a *journal* nothing is persisted, and everything counts as durable at once. *rng* draws a new incarnation
+    when one is needed.
     """
 
-    def __init__(self, store: Store, journal: Journal | None = None) -> None:
+    def __init__(self, store: Store, journal: Journal | None = None, rng: Rng | None = None) -> None:
         self.store = store
+        self._rng = rng
+        self._head_at_opening = store.own.head  # what was minted above this, this run of the process has minted
+        self.doubt: str | None = None  # why this node took a new incarnation since its process began
         self.journal = journal
         self.durable = store.log.end  # positions before this are durable
         self._durable_vector = store.version
         self._handed_out: deque[tuple[int, VersionVector]] = deque()
         self._durability = Durability.NONE  # the strongest asked for since the last commit
-        self._cut_at = 0  # end of the log at the last cut
+        self._unsynced = False  # whether the last commit was of level NONE
+        self._cut_at = 0  # end of the log at the last cut, or when a snapshot was joined
 
     # -- writing
 
@@ -101,6 +109,7 @@ class LocalCore:
         if commit is None:
             return None
         durability, self._durability = self._durability, Durability.NONE
+        self._unsynced = durability is Durability.NONE
         self._handed_out.append((journal.persisted, self.store.version))
         return Persist(commit, durability, journal.persisted)
 
@@ -112,8 +121,16 @@ class LocalCore:
             self.store.log.release(self.durable)
 
     def demand(self, durability: Durability) -> None:
-        """The next commit must be at least this durable (received operations are no writer's, and ask here)."""
+        """
+        The next commit must be at least this durable (received operations are no writer's, and ask here).
+
+        Where the commits so far were weaker and nothing is new, there is one all the same: it takes them along.
+        """
         self._durability = max(self._durability, durability)
+        if self._unsynced and durability > Durability.NONE and self.journal is not None:
+            self.journal.note_state()
+
+    # -- identity
 
     def become(self, node: NodeId) -> None:
         """Take a new incarnation."""
@@ -121,13 +138,43 @@ class LocalCore:
             self.store.become(node)
         else:
             self.journal.become(node)
+        self._head_at_opening = 0
+
+    @property
+    def minted_count(self) -> int:
+        """How many dots of the present incarnation were minted since the process began."""
+        return self.store.own.head - self._head_at_opening
+
+    def recover_identity(self, claimed: int) -> None:
+        """
+        Somebody has seen *claimed* operations of ours. If that is more than we made, we are an old copy of ourselves.
+
+        As long as nothing was minted since the process began, no dot has been minted twice: we become a new
+        incarnation, and learn what the old one wrote from whoever has it.
+
+        Raises:
+            IdentityLost: something was minted. Nothing was changed.
+        """
+        node, head = self.store.node, self.store.own.head
+        if claimed <= head:
+            return
+        if self.minted_count or self._rng is None:
+            first = self._head_at_opening + 1
+            raise IdentityLost(
+                f"{node} has made {head} operations as this store remembers, and {claimed} as others do: it is an old"
+                f" copy. Operations {first} to {head}, written since it was opened, share their dots with others: read"
+                " what they wrote, open a new store, merge what the others have, and write it again there",
+                node=node, first=first, last=head,
+            )  # fmt: skip
+        self.become(new_incarnation(node.name, self._rng))
+        self.doubt = f"others have seen {claimed} operations of {node}, this store remembers {head}: an old copy"
 
     def start_over(self, node: NodeId) -> None:
         """Empty the store and become *node*; durable with the next commit, which replaces all that is there."""
         self.store.start_over(node)
         self.durable, self._durable_vector = self.store.log.end, self.store.version
         self._handed_out.clear()
-        self._cut_at = 0
+        self._cut_at = self._head_at_opening = 0
         if self.journal is not None:
             self.journal.rewrite()
 
@@ -172,38 +219,43 @@ class LocalCore:
         The first frame of *slices*, and the position of the log that it reaches: what was buried before it is void.
 
         Raises:
-            LogTruncated: only a frame larger than allowed would do.
+            LogTruncated: only a frame larger than allowed would do, or one with what is not durable yet.
         """
         log, limits, budget = self.store.log, self.store.limits, DELTA_OPERATIONS
+        full_bytes = min(limits.delta_bytes, limits.frame_bytes // 4)
         while True:
             until = self._until(slices, budget)
             batch = log.batch(_before(slices, until), until)
-            size = sum(map(len, filter(None, batch.payloads))) + sum(map(len, batch.keys))
-            if size <= limits.delta_bytes or budget == 1:
+            size = _size_bytes(batch)
+            if size <= full_bytes or budget == 1:
                 break
-            budget = max(1, budget * limits.delta_bytes // (2 * size))
-        if size > limits.frame_bytes * 3 // 4:
-            raise LogTruncated(f"what is missing fits into no frame smaller than {size} bytes; send a snapshot")
+            budget = max(1, budget * full_bytes // (2 * size))
+        if size > limits.frame_bytes * 3 // 4 or batch.dot_count > limits.frame_operations:
+            raise LogTruncated(
+                f"what is missing fits into no frame smaller than {size} bytes and {batch.dot_count} operations;"
+                " send a snapshot"
+            )
         return batch, until
 
     def _until(self, slices: list[Slice], budget: int) -> int:
-        """The position up to which a frame of about *budget* operations of each origin goes."""
-        log = self.store.log
-        until = 1 + max(columns.positions[last - columns.base] for columns, _, last in slices)
-        for columns, first, last in slices:
-            if last - first + 1 > budget:
-                until = min(until, columns.positions[first + budget - columns.base])
-        while True:
-            reach = log.reach(_before(slices, until), until)
-            if reach == until:
-                return until
-            until = reach
+        """The position up to which a frame of about *budget* operations of each origin goes; 1 is one in all."""
+        if budget == 1:
+            until = 1 + min(columns.positions[first - columns.base] for columns, first, _ in slices)
+        else:
+            until = 1 + max(columns.positions[last - columns.base] for columns, _, last in slices)
+            for columns, first, last in slices:
+                if last - first + 1 > budget:
+                    until = min(until, columns.positions[first + budget - columns.base])
+        until = self.store.log.reach(slices, until)
+        if self.journal is not None and until > self.durable:
+            raise LogTruncated("an operation was overwritten by one that is not durable yet, and its payload is gone")
+        return until
 
     def blob(self, since: VersionVector) -> Blob:
         """
         Everything durable that a replica at *since* lacks: deltas that stand on each other, or a snapshot.
 
-        Empty when nothing is missing.
+        Empty when nothing is missing. To be asked for only while `can_capture`.
         """
         messages: Blob = []
         vector = since
@@ -219,11 +271,21 @@ class LocalCore:
     # -- snapshots out
 
     def can_capture(self) -> bool:
-        """Whether what lived at the durable clock is all still held: not while a cut is on its way to disk."""
-        return self.journal is None or self._cut_at <= self.durable
+        """
+        Whether what lived at the durable clock is all still held.
+
+        It is not while a cut or a joined snapshot is on its way to disk; nor, where overwritten payloads are let go at
+        once, while anything is.
+        """
+        if self.journal is None:
+            return True
+        return self._cut_at <= self.durable and (
+            self.store.keyspace.retain or self.durable == self.store.log.end
+        )
 
     def capture(self, id: str) -> Capture:
-        """A snapshot of what is durable."""
+        """A snapshot of what is durable. Only while `can_capture`."""
+        assert self.can_capture()
         vector = self.durable_vector
         return capture(self.store, vector, self.durable, id)
 
@@ -248,56 +310,86 @@ class LocalCore:
 
     def merge(self, messages: Iterable[Delta | Snapshot], wall_ms: int) -> Merged:
         """
-        Take in a blob of another replica: each delta whole or not at all, a snapshot whole.
+        Take in a blob of another replica: its deltas, or its snapshot.
+
+        If the blob has seen more of our counter than we have, we take a new incarnation first (`recover_identity`).
 
         Raises:
-            DeltaGap: it stands on operations that are not here. Nothing was changed.
-            StampAhead: it was stamped too far in the future. Nothing was changed.
-            FrameError: it does not fit together. Nothing was changed.
+            DeltaGap: it stands on operations that are not here. Nothing was taken in.
+            StampAhead: it was stamped too far in the future. Nothing was taken in.
+            FrameError: it does not fit together. Nothing was taken in.
+            Equivocation: it has another content for a dot that is here. Nothing was taken in but the deltas before it.
+            IdentityLost: this store is an old copy that has written on. Nothing was taken in.
         """
         received = list(messages)
         deltas = [message for message in received if isinstance(message, Delta)]
         chunks = [message for message in received if isinstance(message, Snapshot)]
+        if chunks:
+            _check_chunks(chunks, len(deltas))
         for message in received:
             self.check_stamps(message.batch, wall_ms)
+        self.recover_identity(max((claimed_counter(self.store.node, message) for message in received), default=0))
         if chunks:
-            self._check_chunks(chunks)
-            self.refuse_our_own(from_wire(chunks[0].clock))
-            fresh = self.install(from_wire(chunks[0].clock), [chunk.batch for chunk in chunks])
-            return Merged(fresh, 0)
-        if deltas and self.store.gap(dict(from_wire(deltas[0].assumes))):
-            lacking = self.store.version.lacks(from_wire(deltas[0].assumes))
-            origin, (first, last) = next(iter(lacking.items()))
-            raise DeltaGap(
-                f"the delta stands on operations {first} to {last} of {origin}, which are not here;"
-                " ask for one since this replica's version"
-            )
+            return Merged(self.install(from_wire(chunks[0].clock), [chunk.batch for chunk in chunks]), 0)
+        self._check_deltas(deltas)
         fresh = known = 0
         for delta in deltas:
             applied = self.store.apply(delta.batch)
             fresh, known = fresh + applied.fresh, known + applied.known
         return Merged(fresh, known)
 
-    def _check_chunks(self, chunks: list[Snapshot]) -> None:
-        first = chunks[0]
-        whole = [(chunk.id, chunk.index, chunk.clock) for chunk in chunks]
-        if whole != [(first.id, index, first.clock) for index in range(first.count)]:
-            raise FrameError(f"a snapshot of {first.count} chunks of which {len(chunks)} came, or in another order")
-
-    def refuse_our_own(self, clock: VersionVector) -> None:
-        """Raises FrameError when *clock* has seen more of our counter than we made."""
-        if clock.counter(self.store.node) > self.store.own.head:
-            raise FrameError(
-                f"operations up to {clock.counter(self.store.node)} of {self.store.node}, which is ourselves:"
-                f" we made {self.store.own.head}; this store is an old copy"
-            )
+    def _check_deltas(self, deltas: list[Delta]) -> None:
+        """Refuse the whole blob for a gap anywhere in it: before a delta, or between it and those that it stands on."""
+        if len(deltas) == 1 and not self.store.gap(from_wire(deltas[0].assumes)):
+            return
+        reached = self.store.version
+        for delta in deltas:
+            assumed = from_wire(delta.assumes)
+            if not reached.descends(assumed):
+                origin, (first, last) = next(iter(reached.lacks(assumed).items()))
+                raise DeltaGap(
+                    f"the delta stands on operations {first} to {last} of {origin}, which are not here;"
+                    " ask for one since this replica's version"
+                )
+            self.store.inspect(delta.batch, reached)
+            reached = after(reached, delta.batch)
 
     def install(self, clock: VersionVector, batches: list[Batch]) -> int:
-        """Join a whole snapshot; returns how many operations were new."""
+        """Join a whole snapshot; returns how many operations were new. Raises FrameError; then nothing was changed."""
         fresh = install(self.store, clock, batches)
+        self._cut_at = self.store.log.end
         if self.journal is not None:
             self.journal.rewrite()
         return fresh
+
+
+def _check_chunks(chunks: list[Snapshot], delta_count: int) -> None:
+    first = chunks[0]
+    whole = [(chunk.id, chunk.index, chunk.count, chunk.clock) for chunk in chunks]
+    if delta_count or whole != [(first.id, index, len(chunks), first.clock) for index in range(len(chunks))]:
+        raise FrameError(
+            f"a snapshot of {first.count} chunks of which {len(chunks)} came, in another order, or with {delta_count}"
+            " deltas among them"
+        )
+
+
+def claimed_counter(node: NodeId, message: Delta | Snapshot) -> int:
+    """The highest counter of *node* that a message speaks of, be it in a vector, an operation, or a context."""
+    vector = message.assumes if isinstance(message, Delta) else message.clock
+    claimed = max((counter for *origin, counter in vector if tuple(origin) == node), default=0)
+    batch = message.batch
+    if node in batch.origins:
+        ours = batch.origins.index(node)
+        claimed = max([claimed, *(run.first + run.size - 1 for run in batch.iter_runs() if run.origin == ours)])
+        for entry in batch.contexts:
+            claimed = max([claimed, *(n for ref, n in zip(entry[1::2], entry[2::2], strict=True) if ref == ours)])
+    return claimed
+
+
+def _size_bytes(batch: Batch) -> int:
+    """About how large the batch is when encoded; keys that are not ASCII make it up to four times as large."""
+    texts = sum(map(len, filter(None, batch.payloads))) + sum(map(len, batch.keys))
+    return texts + 8 * len(batch.keys) + 8 * sum(map(len, batch.contexts))
 
 
 def _before(slices: list[Slice], until: int) -> list[Slice]:

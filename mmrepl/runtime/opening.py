@@ -38,7 +38,7 @@ def open_core(
     """
     if storage is None:
         fresh = Store(new_incarnation(name, rng), default=default, tables=tables, limits=limits, retain=retain)
-        return LocalCore(fresh), {}, None
+        return LocalCore(fresh, rng=rng), {}, None
     loaded = storage.load()
     node = saved_node(loaded.meta)
     if node is not None and node.name != name:
@@ -57,4 +57,6 @@ def open_core(
         journal = load(store, loaded)
         if loaded.doubt is not None:
             journal.become(new_incarnation(name, rng))
-    return LocalCore(store, journal), loaded.meta, loaded.doubt
+    core = LocalCore(store, journal, rng)
+    core.doubt = loaded.doubt if node is not None else None
+    return core, loaded.meta, core.doubt

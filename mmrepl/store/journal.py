@@ -254,7 +254,7 @@ def load(store: Store, loaded: Loaded) -> Journal:
     for number, body in loaded.segments():
         dead = loaded.meta.get(DEAD.format(number))
         gone = frozenset(_decode_deaths(number, dead)) if dead is not None else frozenset[int]()
-        _load_segment(store, number, _decode(body, f"segment {number}", store.limits), gone)
+        _load_segment(store, number, _decode(body, f"segment {number}"), gone)
         numbers.add(number)
     log.continue_segments_after(max(numbers, default=0))
     for name, incarnation, counter in saved.floor:
@@ -264,7 +264,7 @@ def load(store: Store, loaded: Loaded) -> Journal:
         if position < log.end:
             raise StoreCorrupt(f"batch at position {position}: the log has reached {log.end} already")
         log.end = position
-        batch = _decode(body, f"batch at position {position}", store.limits)
+        batch = _decode(body, f"batch at position {position}")
         try:
             store.apply(batch, replay=True)
         except PeerError as error:
@@ -280,9 +280,13 @@ def load(store: Store, loaded: Loaded) -> Journal:
     return journal
 
 
-def _decode(body: bytes, what: str, limits: Limits) -> Batch:
+OURS: Final = Limits(key_bytes=1 << 30, value_bytes=1 << 30, vector_entries=1 << 30, tables=65_535)
+"""What is on our disk was let in once. Limits that were lowered since are no damage."""
+
+
+def _decode(body: bytes, what: str) -> Batch:
     try:
-        return decode_batch(body, limits)
+        return decode_batch(body, OURS)
     except FrameError as error:
         raise StoreCorrupt(
             f"{what} is damaged: {error}; restore a backup, or delete the file and let peers refill it"
@@ -302,7 +306,7 @@ def _load_segment(store: Store, number: int, batch: Batch, dead: frozenset[int])
     columns = [log.origin(node) for node in batch.node_ids()]
     contexts = store.pack_contexts(batch, columns)
     stamps = batch.absolute_stamps()
-    tables = [store.table(name) for name in batch.tables]
+    tables = [store.enter_table(name) for name in batch.tables]
     refs = list(expand(batch.iter_tables()))
     index = 0
     for ref, first, size, _ in batch.iter_runs():

@@ -153,7 +153,7 @@ def _take_in(store: Store, batch: Batch, before: dict[int, int], position: int) 
     columns = [log.origin(node) for node in batch.node_ids()]
     contexts = store.pack_contexts(batch, columns)
     stamps = batch.absolute_stamps()
-    tables = [store.table(name) for name in batch.tables]
+    tables = [store.enter_table(name) for name in batch.tables]
     refs = list(expand(batch.iter_tables()))
     fresh = index = 0
     for ref, first, count, _ in batch.iter_runs():

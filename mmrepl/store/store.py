@@ -17,7 +17,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.hlc import HybridClock
-from mmrepl.errors import Equivocation, FrameError, TooManySiblings
+from mmrepl.errors import Equivocation, FrameError, TooManySiblings, UsageError, WrongContext
 from mmrepl.log.batch import Batch, expand
 from mmrepl.log.columns import Columns, Context
 from mmrepl.log.oplog import OpLog
@@ -88,7 +88,13 @@ class Store:
     # -- tables
 
     def table(self, name: str) -> Table:
-        """The table of that name, made when it is new."""
+        """The table of that name, made when it is new. Raises UsageError when there are ``limits.tables`` already."""
+        if len(self.log.table_names) >= self.limits.tables and not self.log.has_table(name):
+            raise UsageError(f"table {name!r} is one more than the {self.limits.tables} that limits.tables allows")
+        return self.enter_table(name)
+
+    def enter_table(self, name: str) -> Table:
+        """As `table`, for what was let in already."""
         number = self.log.table_id(name)
         table = self.keyspace.tables.get(number)
         if table is None:
@@ -146,9 +152,36 @@ class Store:
         return counter
 
     def _pack_context(self, context: CausalContext) -> Context:
-        """Our own past of the key is always added to nothing: a blind write is a sibling even of our own writes."""
-        pack = self.log.pack
+        """
+        Our own past of the key is always added to nothing: a blind write is a sibling even of our own writes.
+
+        A context comes from outside. One that no peer would accept would stop this node's stream for good; one that
+        covers the write to be made would lose it.
+        """
+        pack, limits = self.log.pack, self.limits
+        if len(context.vector) > limits.vector_entries:
+            raise WrongContext(f"a context of {len(context.vector)} origins; limits.vector_entries is the most")
+        strangers = [origin for origin in context.vector if self.log.known(origin) is None]
+        if strangers:
+            self._check_strangers(strangers)
+        claimed = context.vector.counter(self.node)
+        if claimed > self.own.head:
+            raise WrongContext(
+                f"the context covers operation {claimed} of {self.node}, which is this node, and it has made"
+                f" {self.own.head}: the context is made up, or this store is an old copy that has yet to meet others"
+            )
         return tuple(sorted(pack(Dot(origin, counter)) for origin, counter in context.vector.items()))
+
+    def _check_strangers(self, strangers: list[NodeId]) -> None:
+        for name, incarnation in strangers:
+            try:
+                size = len(name.encode())
+            except UnicodeEncodeError:
+                size = 0  # a lone surrogate
+            if not 0 < size <= self.limits.key_bytes or not 0 <= incarnation < 1 << 63:
+                raise WrongContext(f"a context with {name[:80]!r}, {incarnation}, which is no node")
+        if len(self.log.columns) + len(strangers) > self.limits.vector_entries:
+            raise WrongContext(f"a context that makes more than {self.limits.vector_entries} origins (limits.vector_entries)")
 
     def _context_shown(self, table: Table, key: str) -> Context:
         seen = self.keyspace.context(table, key)
@@ -212,9 +245,9 @@ class Store:
         stamps = batch.absolute_stamps()
         if not replay:
             self.refuse_excess({}, (batch,))
-        end = self.log.end + self._check_runs(batch, nodes, stamps, replay=replay)
+        end = self.log.end + self._check_runs(batch, nodes, stamps, {}, replay=replay)
         columns = [self.log.origin(node) for node in nodes]
-        table_ids = [self.table(name).number for name in batch.tables]
+        table_ids = [self.enter_table(name).number for name in batch.tables]
         contexts = self.pack_contexts(batch, columns)
         tables = list(expand(batch.iter_tables()))
         fresh = known = index = 0
@@ -243,6 +276,11 @@ class Store:
             self.hlc.observe(max(stamps))
         return Applied(fresh, known)
 
+    def inspect(self, batch: Batch, reached: Mapping[NodeId, int]) -> None:
+        """Raise what `apply` will raise, once this store has come to *reached*; nothing is changed."""
+        self.refuse_excess({}, (batch,))
+        self._check_runs(batch, batch.node_ids(), batch.absolute_stamps(), reached, replay=False)
+
     def _apply_run(
         self, owner: Columns, table_id: int, keys: list[str], stamps: list[int], payloads: list[bytes | None],
         contexts: dict[int, Context],
@@ -266,14 +304,20 @@ class Store:
             for entry in batch.contexts
         }
 
-    def _check_runs(self, batch: Batch, nodes: list[NodeId], stamps: list[int], *, replay: bool) -> int:
-        """Refuse gaps, our own name, and other contents for known dots; returns how many operations are new."""
+    def _check_runs(
+        self, batch: Batch, nodes: list[NodeId], stamps: list[int], reached: Mapping[NodeId, int], *, replay: bool
+    ) -> int:
+        """
+        Refuse gaps, our own name, and other contents for known dots; returns how many operations are new.
+
+        What counts as known is what is here, or *reached*.
+        """
         heads: dict[int, int] = {}
         index = fresh = 0
         for ref, first, count, void in batch.iter_runs():
             node = nodes[ref]
             owner = self.log.known(node)
-            head = heads.get(ref, 0 if owner is None else owner.head)
+            head = heads.get(ref, max(reached.get(node, 0), 0 if owner is None else owner.head))
             if first > head + 1:
                 raise FrameError(f"a gap: operations of {node} from {first} on, {head} is the last known")
             if node == self.node and first + count - 1 > head and not replay:
