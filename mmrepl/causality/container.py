@@ -24,7 +24,7 @@ What it assumes of its callers:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, NamedTuple, TypeVar, final
+from typing import Generic, Literal, NamedTuple, TypeVar, final
 
 from attrs import field, frozen
 
@@ -147,7 +147,9 @@ class CausalContainer(Generic[PayloadT]):
 
     # -- forgetting
 
-    def forget(self, stable: VersionVector, *, only_latest: bool = False) -> CausalContainer[PayloadT]:
+    def forget(
+        self, stable: VersionVector, *, shown: Literal["all", "values", "latest"] = "all"
+    ) -> CausalContainer[PayloadT]:
         """
         The least that has to be remembered once every member has applied everything below *stable* (law L7).
 
@@ -156,10 +158,10 @@ class CausalContainer(Generic[PayloadT]):
         can arrive again, anywhere. What goes then:
 
         - All siblings and the context, if they are tombstones alone.
-        - A tombstone that a later value outranks. No resolver of ours looks at it: beside a value a tombstone counts
-          only by winning under last-writer-wins. A tombstone that outranks every value *stays*: without it the
-          deleted value would be shown.
-        - Under *only_latest* (for resolvers that only select the last sibling in canonical order): all but that one.
+        - Beside values, what the resolver of the key does not look at, as *shown* tells. "latest": only the last
+          sibling in canonical order is ever shown; all others go. "values": only values are; tombstones go. "all": it
+          may be either, so only a tombstone that a later value outranks goes. One that outranks every value stays
+          then: under last-writer-wins the deleted value would be shown without it.
         - Of the context, everything but the dots of the siblings that stay, which a reader must go on covering.
 
         Forgetting one entry of a context by itself would not be exact. Let write *w* have overwritten *v*, *v* be
@@ -180,13 +182,12 @@ class CausalContainer(Generic[PayloadT]):
         """
         if not stable.descends(self.context):
             return self
-        shown = [sibling for sibling in self.siblings if sibling.payload is not None]
-        if only_latest:
-            kept = [sibling for sibling in self.siblings[-1:] if sibling.payload is not None]
-        elif not shown:
-            kept = []
-        else:
-            kept = [s for s in self.siblings if s.payload is not None or s.rank > shown[-1].rank]
+        kept = [sibling for sibling in self.siblings if sibling.payload is not None]
+        if shown == "latest":
+            kept = [sibling for sibling in kept if sibling is self.siblings[-1]]
+        elif shown == "all" and kept:
+            latest = kept[-1]
+            kept += [sibling for sibling in self.siblings if sibling.payload is None and sibling.rank > latest.rank]
         context = EMPTY
         for sibling in kept:
             context = context.including(sibling.dot)

@@ -63,7 +63,8 @@ class AckMatrix(Generic[MemberT, ViewT]):
     """
     Who has applied what, and the watermark that follows from it.
 
-    A member is a node in its current incarnation: a node that lost its memory is another member, in another view.
+    A member is a node in its current incarnation. A node that lost its memory is another member, in another view: were
+    it known by its name alone, what it acknowledged before would go on counting for a node that has forgotten it.
     What is acknowledged has been made durable where it was applied; so has what is passed to `applied`.
     """
 
@@ -72,6 +73,7 @@ class AckMatrix(Generic[MemberT, ViewT]):
     _own_vector: VersionVector = EMPTY
     _rows: dict[MemberT, _Row[ViewT]] = field(factory=dict, init=False)  # the current members other than ourselves
     _stable: VersionVector | None = field(default=None, init=False)  # remembered until something changes
+    _told: bool = field(default=False, init=False)  # whether we know who the members are; until then nothing is stable
 
     # -- what is told
 
@@ -84,11 +86,11 @@ class AckMatrix(Generic[MemberT, ViewT]):
         changes nothing.
         """
         others = [member for member in members if member != self.own]
-        if view == self.view and set(others) == set(self._rows):
+        if self._told and view == self.view and set(others) == set(self._rows):
             return
         unknown: _Row[ViewT] = _Row()
         kept = {member: self._rows.get(member, unknown) for member in others}
-        self.view, self._rows, self._stable = view, {}, None
+        self.view, self._rows, self._stable, self._told = view, {}, None, True
         for member, row in kept.items():
             self._rows[member] = _Row()
             for ack in (row.waiting, row.newest):
@@ -124,10 +126,11 @@ class AckMatrix(Generic[MemberT, ViewT]):
         """
         The watermark: every current member has applied all of this, and we have seen all that it had seen then.
 
-        Empty while the word of any member is missing. Alone, it is what we have applied.
+        Empty while the word of any member is missing, and until `set_view` has said for the first time who the members
+        are. Alone, it is what we have applied.
         """
         if self._stable is None:
-            stable = self._own_vector
+            stable = self._own_vector if self._told else EMPTY
             for row in self._rows.values():
                 stable = stable.meet(row.usable or EMPTY)
             self._stable = stable

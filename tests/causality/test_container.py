@@ -86,15 +86,16 @@ def test_beside_a_value_only_an_outranked_tombstone_is_forgotten(tombstone_at: i
     forgotten = state.forget(state.context)
     assert forgotten.values == (b"value",)
     assert len(forgotten.siblings) == kept_count
+    assert len(state.forget(state.context, shown="values").siblings) == 1
 
 
 def test_only_the_latest_may_be_kept_on_demand():
     """Siblings that lost go; if the winner is a tombstone, everything goes."""
     state = START.apply(Dot(A, 1), EMPTY, 1, b"lost").apply(Dot(B, 1), EMPTY, 2, b"won")
-    assert state.forget(state.context, only_latest=True) == START.apply(Dot(B, 1), EMPTY, 2, b"won")
+    assert state.forget(state.context, shown="latest") == START.apply(Dot(B, 1), EMPTY, 2, b"won")
     deleted = state.apply(Dot(C, 1), EMPTY, 3, None)
-    assert deleted.forget(deleted.context, only_latest=True) == START
-    assert state.forget(VersionVector({A: 1}), only_latest=True) is state
+    assert deleted.forget(deleted.context, shown="latest") == START
+    assert state.forget(VersionVector({A: 1}), shown="latest") is state
 
 
 def test_a_snapshot_that_is_silent_about_a_value_it_has_seen_kills_it():

@@ -35,6 +35,15 @@ def test_alone_everything_applied_is_stable():
     assert acks.members == (P,)
 
 
+def test_nothing_is_stable_until_the_members_are_known():
+    """A fresh matrix does not take itself for a cluster of one, not even in a view of the same id."""
+    acks: AckMatrix[NodeId, int] = AckMatrix(P, 1)
+    acks.applied(vector(p=1))
+    assert acks.stable() == EMPTY
+    acks.set_view(1, [P])
+    assert acks.stable() == vector(p=1)
+
+
 def test_the_watermark_is_the_least_that_anybody_has():
     """Pointwise, over all members, ourselves included."""
     acks = matrix(P, Q, R, own=vector(p=5, q=2, r=1))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -227,8 +227,8 @@ class Replica:
     slots_by_key: ClassVar[bool] = True
     """Whether clients keep contexts apart by key."""
 
-    only_latest: ClassVar[bool] = False
-    forgets: ClassVar[bool] = False
+    shown: ClassVar[Literal["all", "values", "latest"]] = "all"
+    """What resolvers may look at, and so what must not be forgotten."""
 
     def __init__(self, origin: NodeId, forgets: bool) -> None:
         self.origin = origin
@@ -325,7 +325,7 @@ class Replica:
                     del self.containers[key]
 
     def forget_in(self, container: Container, stable: VersionVector) -> Container:
-        return container.forget(stable, only_latest=self.only_latest)
+        return container.forget(stable, shown=self.shown)
 
     def check(self) -> None:
         self.acks.check()

@@ -326,7 +326,13 @@ def test_an_acknowledgement_counts_when_all_that_its_member_had_seen_is_here():
 class KeepsOnlyTheLatest(Replica):
     """What may be forgotten under last-writer-wins: every sibling that lost, too."""
 
-    only_latest = True
+    shown = "latest"
+
+
+class KeepsOnlyValues(Replica):
+    """What may be forgotten under keep-siblings and callbacks: every tombstone."""
+
+    shown = "values"
 
 
 class DropsLosersAtOnce(Replica):
@@ -347,7 +353,12 @@ def test_a_sibling_that_lost_may_go_when_all_is_stable():
     assert wrong_count(right, FORGETTING, ("latest",), forgets=True, count=RARE) == 0
 
 
-@pytest.mark.parametrize("rule", [Replica, KeepsOnlyTheLatest])
+def test_a_tombstone_that_no_resolver_looks_at_may_go_when_all_is_stable():
+    """Law 7: where only values are shown, a tombstone is never missed, whatever its rank."""
+    assert wrong_count(KeepsOnlyValues, FORGETTING, ("values",), forgets=True, count=RARE) == 0
+
+
+@pytest.mark.parametrize("rule", [Replica, KeepsOnlyValues, KeepsOnlyTheLatest])
 def test_in_the_end_all_nodes_remember_the_same_and_no_dead_key(rule: type[Replica]):
     """Law 7: when everything is stable, the states of all nodes are equal, and a key that is absent costs nothing."""
     forgotten_count = 0
@@ -357,7 +368,9 @@ def test_in_the_end_all_nodes_remember_the_same_and_no_dead_key(rule: type[Repli
         p, q, r = world.nodes.values()
         assert p.containers == q.containers == r.containers
         assert not any(container.is_absent for container in p.containers.values())
-        assert rule is Replica or all(len(container.siblings) == 1 for container in p.containers.values())
+        for container in p.containers.values():
+            assert rule is Replica or not any(sibling.is_tombstone for sibling in container.siblings)
+            assert rule is not KeepsOnlyTheLatest or len(container.siblings) == 1
         forgotten_count += sum(key not in p.containers and bool(world.model.seen(p.arrived, key)) for key in KEYS)
     assert forgotten_count > 0
 
