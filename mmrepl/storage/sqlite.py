@@ -3,9 +3,9 @@ Remembering in one SQLite file: a commit is a transaction, and usually one row.
 
 The batch that a turn of the core produced is one row of ``batches``; SQLite appends it to its write-ahead log and
 syncs that once. The log is checkpointed into the database every `CHECKPOINT_PAGES` and then written from its
-beginning again, so after the first round a commit overwrites a file of constant size, which costs the file system less
-than appending to one: that is how a commit keeps pace with a bare write + fdatasync. We checkpoint ourselves because
-SQLite, left to do it, keeps the errors of it to itself.
+beginning again, and it is filled up to that length early on: so a commit overwrites a file of constant size, which
+costs the file system half of what appending to one does. That is how a commit keeps pace with a bare write +
+fdatasync. We checkpoint ourselves because SQLite, left to do it, keeps the errors of it to itself.
 
 Levels. ``SYNC`` and ``BATCH`` commits are synced before `commit` returns. ``NONE`` commits are not; the log still
 keeps them in order and whole, so that after a power failure a prefix of them is there. Which prefix, nobody can tell,
@@ -50,6 +50,9 @@ from mmrepl.storage.loaded import LoadedStore
 
 CHECKPOINT_PAGES: Final = 512
 """The log is checkpointed when it has grown by about so many pages of 4 KiB: 2 MiB, one or two milliseconds."""
+
+FILL_AFTER_COMMITS: Final = 16
+"""A program that commits so often will commit more: the log is filled up to its usual length."""
 
 LOG_BYTES_KEPT: Final = 4 * 1024 * 1024
 """A log that one large commit has made longer than this is cut back when it is next written from the beginning."""
@@ -272,6 +275,8 @@ class SqliteStorage:
         self._unfinished = None
         if self._log_pages >= CHECKPOINT_PAGES:
             self._checkpoint_behind(connection)
+        if self._strong_count == FILL_AFTER_COMMITS:
+            wal_tail.fill(self.path + "-wal", CHECKPOINT_PAGES * (schema.PAGE_BYTES + wal_tail.FRAME.size))
 
     def _write(self, connection: sqlite3.Connection, commit: Commit, durability: Durability) -> None:
         strong = durability is not Durability.NONE

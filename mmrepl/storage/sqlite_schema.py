@@ -38,6 +38,9 @@ APPLICATION_ID: Final = 0x6D6D_7265  # "mmre"
 VERSION: Final = 1
 PAGE_BYTES: Final = 4096
 
+SMALLEST_BYTES: Final = 512
+"""The smallest page that SQLite knows: a shorter file is no database."""
+
 BUSY_S: Final = 0.25
 """How long opening waits for a lock. Long enough for somebody who only looked, short enough for a person."""
 
@@ -145,8 +148,11 @@ def peek(path: str) -> None:
 
     ``immutable`` makes SQLite ignore locks and logs; our header is written before there is a log.
     """
-    if not os.path.exists(path) or not os.path.getsize(path):  # noqa: PTH110, PTH202
+    size = os.path.getsize(path) if os.path.exists(path) else 0  # noqa: PTH110, PTH202
+    if not size:
         return
+    if size < SMALLEST_BYTES:  # SQLite would take it for empty, and write over it
+        raise StoreForeign(f"{path} is no store: it has only {size} bytes; remove it, or give another path")
     connection = connect(path, "mode=ro&immutable=1")
     try:
         check_header(connection, path)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -89,11 +90,9 @@ def verify(path: str | os.PathLike[str], inspect: Inspect | None = None) -> Repo
         StorageError: there is no file, or it cannot be read.
     """
     path = schema.normal_path(path)
-    if not Path(path).exists():
-        raise StorageError(f"cannot verify {path}: there is no such file")
-    if not Path(path).is_file():
-        raise StorageError(f"cannot verify {path}: it is not a regular file")
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise StorageError(f"cannot verify {path}: it is not a regular file")
         _check_unused(path)
         before = _stamp(path)
         report = _examine_file(path, inspect)
@@ -174,7 +173,8 @@ def _examine(
     for what in _guard(findings, "file", lambda: connection.execute(f"PRAGMA integrity_check({PROBLEMS_MAX})")):
         if what[0] != "ok":
             findings.add("file", None, what[0].replace("\n", "; ").removeprefix("*** in database main ***; "))
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = {}  # sound rows
+    seen: dict[str, int] = {}  # all rows
     body_bytes = 0
     readers: dict[str, Callable[[sqlite3.Connection], Iterator[tuple[int | str, bytes, bool]]]] = {
         "segments": schema.read_segments,
@@ -182,8 +182,9 @@ def _examine(
         "meta": schema.read_meta,
     }
     for table, reader in readers.items():
-        counts[table] = 0
+        counts[table] = seen[table] = 0
         for key, body, sound in _guard(findings, table, partial(reader, connection)):
+            seen[table] += 1
             if not sound:
                 findings.add(table, key, "its checksum is wrong")
                 continue
@@ -200,8 +201,8 @@ def _examine(
         doubt = identities.judge(note, found, max(note.at_ms, last[1] if isinstance(last[1], int) else 0)) or torn
         if note.counts is not None and not note.open and torn is None and not found.wal_bytes:
             for table, expected_count in zip(("batches", "segments", "meta"), note.counts, strict=True):
-                if counts[table] < expected_count:
-                    findings.add(table, None, f"{expected_count} rows when closed, {counts[table]} sound ones now")
+                if seen[table] != expected_count:
+                    findings.add(table, None, f"{expected_count} rows when closed, {seen[table]} now")
     return Report(path, tuple(findings.listed), doubt, counts, body_bytes)
 
 

@@ -14,7 +14,9 @@ keeps its locks on the database, so opening the log drops none.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -39,6 +41,21 @@ def torn(path: str, whole_count: int) -> str | None:
             return _torn(wal, whole_count)
     except FileNotFoundError:
         return None
+
+
+def fill(path: str, length: int) -> None:
+    """
+    Lengthen a log to *length* bytes with zeros, which no reader takes for frames. Only a help: errors are left alone.
+
+    Writing into a file is cheaper to sync than appending to it, because its length does not change. (Space that is
+    only reserved would not do: the first write into that changes the file's extents.)
+    """
+    with contextlib.suppress(OSError), Path(path).open("r+b") as wal:
+        missing = length - wal.seek(0, 2)
+        if missing > 0:
+            wal.write(bytes(missing))
+            wal.flush()
+            os.fsync(wal.fileno())
 
 
 def _torn(wal: BinaryIO, whole_count: int) -> str | None:
