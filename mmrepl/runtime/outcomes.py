@@ -10,6 +10,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import UsageError
+from mmrepl.ports import Durability
 from mmrepl.store.keyspace import SiblingsAppeared, SiblingsVanished
 from mmrepl.store.store import Store
 from mmrepl.store.table import Table
@@ -19,7 +20,12 @@ from mmrepl.values import decode
 
 @frozen
 class Written:
-    """The receipt of a put or delete: the write's dot, and the context that covers it and all that it replaced."""
+    """
+    The receipt of a put or delete: the write's dot, and a context that covers it and what it replaced.
+
+    Not more: what stands beside the write is not covered, for its writer has not seen it. (Earlier writes of the same
+    replica are the exception: a context says of each origin "up to here". Read the key where that matters.)
+    """
 
     dot: Dot
     context: CausalContext
@@ -70,9 +76,20 @@ def siblings_event(store: Store, event: SiblingsAppeared | SiblingsVanished) -> 
     return SiblingsEvent(kind, event.table, event.key, tuple(sorted(map(store.log.dot, event.dots))))
 
 
-def written(store: Store, table: Table, key: str, counter: int) -> Written:
-    """The receipt of the write that was just made."""
-    return Written(Dot(store.node, counter), store.context(table, key))
+def written(store: Store, table: Table, key: str, counter: int, context: CausalContext | None) -> Written:
+    """The receipt of the write that was just made over *context*, or over all that was shown."""
+    dot = Dot(store.node, counter)
+    if context is None:
+        return Written(dot, store.context(table, key))
+    return Written(dot, CausalContext(table.name, key, context.vector.including(dot)))
+
+
+def as_level(durability: Durability | str) -> Durability:
+    """A durability out of what a caller gave for one. Raises UsageError."""
+    try:
+        return Durability.parse(durability)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def as_vector(since: VersionVector | None) -> VersionVector:

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
-from mmrepl.errors import ClosedError, FrameError, StoreFailed, UsageError
+from mmrepl.effects import Persist
+from mmrepl.errors import ClosedError, FrameError, UsageError
 from mmrepl.ports import Clock, Durability, Rng, Storage
 from mmrepl.replication.local import LocalCore, Merged
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.opening import open_core
-from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written, as_vector, siblings_event, written
+from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written, as_level, as_vector, siblings_event, written
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.runtime.table_view import TableHost, TableView
 from mmrepl.store.read import Read, read, read_payload
-from mmrepl.store.table import Table
+from mmrepl.store.table import PAGE_KEYS, Table
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
 from mmrepl.values import check_key, check_table, decode, encode
 from mmrepl.wire.codec import decode as decode_message
@@ -73,11 +75,12 @@ class Replica(TableView, TableHost):
         super().__init__(self, DEFAULT_TABLE)
         self._closed = True  # until everything is there
         self._limits = limits
-        self._level = Durability.parse(durability)
+        self._level = as_level(durability)
         self._log_operations = log_operations
         self._clock = clock
         self._lock = threading.RLock()  # guards the core
         self._committing = threading.Lock()  # orders the commits; taken before _lock
+        self._begun: Persist | None = None  # handed to the storage, and not known to be there; under _committing
         self._flusher: _Flusher | None = None
         self._listeners: list[Callable[[SiblingsEvent], None]] = []
         self._path = None if path is None else Path(path)
@@ -87,7 +90,7 @@ class Replica(TableView, TableHost):
             storage = SqliteStorage(path)
         self._storage = storage
         try:
-            self._core, _, self.doubt = open_core(
+            self._core, _, _ = open_core(
                 name, storage, rng or system_rng(), default=default, tables=tables, limits=limits
             )
             self._store = self._core.store
@@ -99,10 +102,12 @@ class Replica(TableView, TableHost):
                 storage.close()
             raise
 
-    doubt: str | None
-    """Why this replica took a new incarnation when it was opened; None when it did not have to."""
-
     # -- identity
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this replica took a new incarnation, when it was opened or later; None when it did not have to."""
+        return self._core.doubt
 
     @property
     def node(self) -> str:
@@ -128,7 +133,7 @@ class Replica(TableView, TableHost):
     def tables(self) -> list[str]:
         """Names of the tables that were declared or hold keys, in order."""
         with self._lock:
-            return self._store.table_names()
+            return self._alive().store.table_names()
 
     # -- exchange
 
@@ -142,24 +147,30 @@ class Replica(TableView, TableHost):
         vector = as_vector(since)
         with self._lock:
             end = self._alive().store.log.end
-        self._commit(end, Durability.BATCH)
-        with self._lock:
+        self._commit(end, Durability.BATCH)  # so that others can write meanwhile; what they wrote is little
+        with self._committing, self._lock:
+            self._write_out(self._alive().store.log.end, Durability.BATCH)
             messages = self._core.blob(vector)
             return b"".join(encode_frame(*encode_message(message), limits=self._limits) for message in messages)
 
-    def merge(self, delta: bytes) -> Merged:
+    def merge(self, delta: bytes | bytearray | memoryview) -> Merged:
         """
         Take in the bytes of another replica's `delta`; returns how many operations were new, how many known.
 
-        Repeating is harmless. What came in is as durable as this replica's writes when the call returns.
+        Repeating is harmless. What came in is as durable as this replica's writes when the call returns. If it shows
+        that this replica runs on an old copy of its file, a new incarnation is taken, and `doubt` says so.
 
         Raises:
             FrameError: bytes that are no delta. Nothing was changed.
             DeltaGap: it was made for a replica that has more: ask for one since `version`. Nothing was changed.
             StampAhead: it was stamped too far in the future. Nothing was changed.
+            Equivocation: it has another content for a write that is here, under the same dot.
+            IdentityLost: this replica runs on an old copy of its file and has written on. Nothing was changed.
         """
+        if not isinstance(delta, bytes | bytearray | memoryview):
+            raise UsageError(f"merge takes the bytes of another replica's delta, not {type(delta).__name__}")
         messages = []
-        for frame in decode_frames(delta, self._limits):
+        for frame in decode_frames(bytes(delta), self._limits):
             message = decode_message(*frame, self._limits)
             if not isinstance(message, Delta | Snapshot):
                 raise FrameError(f"a {type(message).__name__} is no part of a delta")
@@ -177,7 +188,8 @@ class Replica(TableView, TableHost):
         """
         Operations applied here that a reader at *since* has not seen, in order of application, then ends.
 
-        What was overwritten meanwhile may be left out. The token for the next time is `version`, read before.
+        What is here when this is called; of that, what was overwritten may be left out. The token for the next time is
+        `version`, read before.
 
         Raises:
             LogTruncated: the log no longer reaches back to *since*: read the keys instead.
@@ -185,8 +197,7 @@ class Replica(TableView, TableHost):
         vector = as_vector(since)
         with self._lock:
             operations = list(self._alive().store.log.operations(self._store.log.missing(vector)))
-        for op in operations:
-            yield Change(op.dot, op.table, op.key, op.timestamp, op.payload)
+        return (Change(op.dot, op.table, op.key, op.timestamp, op.payload) for op in operations)
 
     def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
         """
@@ -220,15 +231,15 @@ class Replica(TableView, TableHost):
 
     def close(self) -> None:
         """Commit what is left and release the file. Idempotent. Later calls raise ClosedError."""
-        if self._closed:
-            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True  # nothing is minted any more; what was is committed below
         try:
             if self._flusher is not None:
                 self._flusher.stop()
-            if self._storage is not None:
-                self._commit(self._store.log.end, Durability.SYNC)
+            self._commit(self._store.log.end, Durability.SYNC)
         finally:
-            self._closed = True
             if self._storage is not None:
                 with self._committing:
                     self._storage.close()
@@ -244,7 +255,7 @@ class Replica(TableView, TableHost):
     def __repr__(self) -> str:
         where = "in memory" if self._path is None else str(self._path)
         if self._closed:
-            return f"<Replica {where}, closed>"
+            return f"<Replica {self._store.node} {where}, closed>"
         return f"<Replica {self._store.node} {where}, {len(self._table(DEFAULT_TABLE))} keys, version {self.version}>"
 
     # -- TableHost
@@ -285,7 +296,7 @@ class Replica(TableView, TableHost):
         level = self._level if durability is None else durability
         with self._lock:
             found, counter, end = self._write(table, key, payload, context, level)
-            receipt = written(self._store, found, key, counter)
+            receipt = written(self._store, found, key, counter, context)
             events = self._take_events()
         self._finish(end, level)
         self._tell(events)
@@ -319,8 +330,16 @@ class Replica(TableView, TableHost):
     def _keys(self, table: str, first: str | None, end: str | None, *, reverse: bool) -> Iterator[str]:
         with self._lock:
             self._alive()
-            keys = list(self._table(table).keys(first, end, reverse=reverse))
-        return iter(keys)
+            keys = self._table(table).keys(first, end, reverse=reverse)
+        return self._pages(keys)
+
+    def _pages(self, keys: Iterator[str]) -> Iterator[str]:
+        while True:
+            with self._lock:
+                page = list(islice(keys, PAGE_KEYS))
+            yield from page
+            if len(page) < PAGE_KEYS:
+                return
 
     def _len(self, table: str) -> int:
         with self._lock:
@@ -340,31 +359,45 @@ class Replica(TableView, TableHost):
             if level is Durability.SYNC:
                 self._commit(end, level)
             else:
-                if self._flusher is None:
-                    self._flusher = _Flusher(self)
-                self._flusher.wake()
+                self._flush_soon()
         if end - self._store.log.start > self._log_operations + self._log_operations // 4:
             with self._lock:
                 self._core.upkeep(position=self._store.log.end - self._log_operations)
 
     def _commit(self, end: int, level: Durability) -> None:
         """Commit until everything before *end* is durable. One thread writes; who waited finds it done."""
-        storage = self._storage
-        if storage is None:
-            return
-        with self._committing:
-            with self._lock:
-                core = self._core
-                if core.durable >= end and core.journal is not None and not core.journal.pending():
-                    return
-                core.demand(level)
-                persist = core.take_persist()
-            if persist is None:
+        if self._storage is not None:
+            with self._committing:
+                self._write_out(end, level)
+
+    def _write_out(self, end: int, level: Durability) -> None:
+        """As `_commit`, for a caller that holds ``_committing``."""
+        if self._begun is not None:  # interrupted (Ctrl-C): it may be there or not, and a commit can be repeated
+            self._carry_out(self._begun)
+        with self._lock:
+            core = self._core
+            if core.journal is None or (core.durable >= end and not core.journal.pending()):
                 return
-            storage.commit(persist.commit, persist.durability)
-            with self._lock:
-                core.persisted(persist.position)
-                core.upkeep(position=0)
+            core.demand(level)
+            self._begun = core.take_persist()
+        if self._begun is not None:
+            self._carry_out(self._begun)
+
+    def _carry_out(self, persist: Persist) -> None:
+        assert self._storage is not None
+        self._storage.commit(persist.commit, persist.durability)
+        with self._lock:
+            self._begun = None
+            self._core.persisted(persist.position)
+            self._core.upkeep(position=0)
+
+    def _flush_soon(self) -> None:
+        with self._lock:
+            if self._closed:
+                return  # closing commits what was minted before
+            if self._flusher is None:
+                self._flusher = _Flusher(self)
+        self._flusher.wake()
 
     # -- events
 
@@ -385,7 +418,7 @@ class _Flusher:
         self._replica = replica
         self._wanted = threading.Event()
         self._stopped = threading.Event()
-        self.failure: StoreFailed | None = None
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="mmrepl-flusher", daemon=True)
         self._thread.start()
 
@@ -409,6 +442,6 @@ class _Flusher:
             self._wanted.clear()
             try:
                 self._replica._commit(self._replica._store.log.end, Durability.NONE)
-            except StoreFailed as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next writer is told
                 self.failure = error
                 return

@@ -13,7 +13,7 @@ from collections.abc import Iterator, MutableMapping
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.ports import Durability
-from mmrepl.runtime.outcomes import Written
+from mmrepl.runtime.outcomes import Written, as_level
 from mmrepl.store.read import Read
 from mmrepl.types import Value
 
@@ -107,6 +107,11 @@ class TableView(MutableMapping[str, Value]):
         """Keys in order from *first* on, up to before *end*."""
         return self._host._keys(self._name, first, end, reverse=reverse)
 
+    def clear(self) -> None:
+        """Delete every key that is here now, one after another."""
+        for key in list(self):
+            self._host._delete(self._name, key, None, None)
+
     def put(
         self,
         key: str,
@@ -125,14 +130,14 @@ class TableView(MutableMapping[str, Value]):
             InvalidKey, InvalidValue, WrongContext, TooManySiblings: nothing was written.
             StoreFailed: the disk failed; the write may or may not be there after reopening.
         """
-        level = None if durability is None else Durability.parse(durability)
+        level = None if durability is None else as_level(durability)
         return self._host._put(self._name, key, value, context, level)
 
     def delete(
         self, key: str, *, context: CausalContext | None = None, durability: Durability | str | None = None
     ) -> Written:
         """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
-        level = None if durability is None else Durability.parse(durability)
+        level = None if durability is None else as_level(durability)
         return self._host._delete(self._name, key, context, level)
 
     def read(self, key: str) -> Read:
