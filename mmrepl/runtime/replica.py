@@ -21,9 +21,18 @@ from mmrepl.effects import Persist
 from mmrepl.errors import ClosedError, FrameError, UsageError
 from mmrepl.ports import Clock, Durability, Rng, Storage
 from mmrepl.replication.local import LocalCore, Merged
+from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
-from mmrepl.runtime.opening import open_core
-from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written, as_level, as_vector, siblings_event, written
+from mmrepl.runtime.outcomes import (
+    Change,
+    SiblingsEvent,
+    Written,
+    as_level,
+    as_vector,
+    changes_since,
+    siblings_event,
+    written,
+)
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.runtime.table_view import TableHost, TableView
 from mmrepl.store.read import Read, read, read_payload
@@ -196,8 +205,8 @@ class Replica(TableView, TableHost):
         """
         vector = as_vector(since)
         with self._lock:
-            operations = list(self._alive().store.log.operations(self._store.log.missing(vector)))
-        return (Change(op.dot, op.table, op.key, op.timestamp, op.payload) for op in operations)
+            self._alive()
+            return iter(list(changes_since(self._store, vector)))
 
     def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
         """
