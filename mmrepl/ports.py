@@ -66,7 +66,8 @@ class Loaded(Protocol):
     def doubt(self) -> str | None:
         """
         Why the memory of this store cannot be trusted to be the latest (copied, restored, lost its unsynced tail);
-        None when it can. In doubt the node takes a new incarnation (law L2).
+        None when it can. In doubt the node takes a new incarnation (law L2). The first commit settles it; until then
+        it stays, through closing and opening again.
         """
 
     def segments(self) -> Iterator[tuple[int, bytes]]:
@@ -82,17 +83,27 @@ class Storage(Protocol):
 
     Errors are of the `StorageError` family. After a failed commit or sync the storage refuses all further ones with
     `StoreFailed`: what the disk holds is unknown by then, and trusting a retried fsync has lost data elsewhere
-    (the PostgreSQL fsync bug of 2018).
+    (the PostgreSQL fsync bug of 2018). Only `DiskFull` can be recovered from: that commit was refused whole, and has
+    to be made again before any that follows on it.
     """
 
     def load(self) -> Loaded:
         """Open, check and read. Called once, first."""
 
     def commit(self, commit: Commit, durability: Durability) -> None:
-        """Make *commit* durable to the level asked for, atomically; returns when it is. Order is kept."""
+        """
+        Make *commit* durable to the level asked for, atomically; returns when it is. Order is kept.
+
+        Repeating a commit changes nothing. One that was interrupted (Ctrl-C) is completed before the next. An empty
+        strong commit syncs the weak ones before it.
+        """
 
     def backup(self, target: str) -> None:
-        """A consistent copy of what was committed, while running; marked so that opening it draws a new incarnation."""
+        """
+        A consistent copy of what was committed, while running; marked so that opening it draws a new incarnation.
+
+        Raises UsageError where there is nothing to copy (in memory), or something else in the way.
+        """
 
     def close(self) -> None:
         """Sync, mark the store as cleanly closed, release it. Idempotent."""

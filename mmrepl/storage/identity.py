@@ -143,7 +143,7 @@ def judge(remembered: Identity, found: Surroundings, written_ms: int) -> str | N
     if remembered.inode != found.inode or (same_boot and remembered.device != found.device):
         return "the file is a copy: it lies elsewhere on disk than the one that was written"
     if remembered.open and not found.wal_bytes:
-        return "it was not closed, and its write-ahead log (the -wal file) is gone with the latest commits"
+        return "it was not closed in order and has no write-ahead log (the -wal file): the latest commits may be lost"
     if remembered.weak and not same_boot:
         return "the machine went down while commits were not yet synced: the latest may be lost"
     if late_ms > MARGIN_MS or (same_boot and late_ms < -MARGIN_MS):

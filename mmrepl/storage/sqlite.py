@@ -81,6 +81,7 @@ class SqliteStorage:
         self._boot_id = boot_id
         self._connection: sqlite3.Connection | None = None
         self._identity: Identity  # as the file has it; set by load
+        self._inode = (0, 0)  # device and inode of the file
         self._answered = False  # the first commit after load was made
         self._failed: str | None = None
         self._closed = False
@@ -173,18 +174,17 @@ class SqliteStorage:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if not schema.check_header(connection, self.path):  # the first read: takes the lock
             schema.create(connection, self._note(identities.look(self.path, self._boot_id), opened=False).encode())
-        _open_stores.add(self)
         # Before anything is written. (Opening alone writes nothing: recovering the log happens in memory.)
         found = identities.look(self.path, self._boot_id)
+        self._inode = (found.device, found.inode)
+        _open_stores.add(self)
         schema.tune(connection, self.path, LOG_BYTES_KEPT)
-        last_position, last_at_ms = connection.execute(schema.LAST_BATCH).fetchone() or (-1, 0)
-        self._last_position = last_position
+        self._last_position, last_at_ms = schema.last_batch(connection)
         remembered = schema.read_self(connection)
         if remembered is None:
             doubt: str | None = "what the store notes about itself is damaged"
         else:
-            last_ms = max(remembered.at_ms, last_at_ms if isinstance(last_at_ms, int) else 0)
-            doubt = identities.judge(remembered, found, last_ms)
+            doubt = identities.judge(remembered, found, max(remembered.at_ms, last_at_ms))
         meta = self._read_meta(connection)
         counts = None if remembered is None or remembered.open else remembered.counts
         if counts is not None and counts[2] != len(meta):
@@ -253,9 +253,14 @@ class SqliteStorage:
         return self._connection
 
     def _finish(self) -> None:
-        """Make an interrupted commit again."""
-        if self._unfinished is not None:
-            self._guarded(*self._unfinished)
+        """Make an interrupted commit again. It stays the first to be made, even when there is no space for it now."""
+        unfinished = self._unfinished
+        if unfinished is not None:
+            try:
+                self._guarded(*unfinished)
+            except DiskFull:
+                self._unfinished = unfinished
+                raise
 
     def _guarded(self, commit: Commit, durability: Durability) -> None:
         """Write, and leave the store in a known state whatever happens."""
@@ -386,7 +391,7 @@ class SqliteStorage:
 
 def is_open_here(device: int, inode: int) -> bool:
     """Whether this process has a store open in that file, so that it must not open and close the file otherwise."""
-    return any((store._identity.device, store._identity.inode) == (device, inode) for store in list(_open_stores))
+    return any(store._inode == (device, inode) for store in list(_open_stores))
 
 
 _open_stores: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()

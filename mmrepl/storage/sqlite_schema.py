@@ -126,7 +126,7 @@ def check_place(path: str) -> None:
     if not stat.S_ISREG(mode):
         raise StorageError(f"cannot open {path}: it is not a regular file")
     if not os.access(path, os.R_OK | os.W_OK):
-        raise StorageError(f"cannot open {path}: no permission to read and write it")
+        raise StorageError(f"cannot open {path}: no permission to read and write it, or a read-only disk")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(f"cannot open {path}: no permission to write its log in {folder}")
 
@@ -134,7 +134,7 @@ def check_place(path: str) -> None:
 def connect(path: str, parameters: str = "mode=rwc") -> sqlite3.Connection:
     """A connection to the file, in autocommit mode, usable from any one thread at a time."""
     return sqlite3.connect(
-        f"file:{quote(path)}?{parameters}",
+        f"file:{quote(os.fsencode(path))}?{parameters}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
@@ -208,7 +208,10 @@ def pragma(connection: sqlite3.Connection, text: str) -> int:
 
 # -- errors
 
-_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH})
+# SQLITE_ERROR: a statement that does not fit the schema; ours do.
+_CORRUPT: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR}
+)
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
@@ -241,6 +244,8 @@ def explain(error: sqlite3.Error, path: str, doing: str) -> StorageError:
 
 # -- writing and reading rows
 
+# Damage can change the type of a column, even that of a primary key when it is in the text of the schema.
+
 
 def transact(connection: sqlite3.Connection, commit: Commit, at_ms: int, note: bytes | None) -> None:
     """*commit*, and the *note* of the store about itself, in one transaction: deletions first."""
@@ -260,6 +265,12 @@ def transact(connection: sqlite3.Connection, commit: Commit, at_ms: int, note: b
     execute("COMMIT")
 
 
+def last_batch(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Position and time of the end of the log, as noted there; -1 and 0 when there is none, or no telling."""
+    position, at_ms = connection.execute(LAST_BATCH).fetchone() or (-1, 0)
+    return (position, at_ms) if isinstance(position, int) and isinstance(at_ms, int) else (-1, 0)
+
+
 def read_self(connection: sqlite3.Connection) -> Identity | None:
     """What the store notes about itself; None when that is damaged."""
     row = connection.execute(GET_SELF).fetchone()
@@ -274,17 +285,19 @@ def read_self(connection: sqlite3.Connection) -> Identity | None:
 def read_batches(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes, bool]]:
     """Position, body, and whether the checksum is right."""
     for position, at_ms, crc, body in connection.execute(GET_BATCHES):
-        sound = isinstance(body, bytes) and isinstance(at_ms, int) and crc == batch_crc(position, at_ms, body)
-        yield position, body, sound
+        typed = isinstance(position, int) and isinstance(at_ms, int) and isinstance(body, bytes)
+        yield position, body, typed and crc == batch_crc(position, at_ms, body)
 
 
 def read_segments(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes, bool]]:
     """Number, body, and whether the checksum is right."""
     for number, crc, body in connection.execute(GET_SEGMENTS):
-        yield number, body, isinstance(body, bytes) and crc == segment_crc(number, body)
+        typed = isinstance(number, int) and isinstance(body, bytes)
+        yield number, body, typed and crc == segment_crc(number, body)
 
 
 def read_meta(connection: sqlite3.Connection) -> Iterator[tuple[str, bytes, bool]]:
     """Key, body, and whether the checksum is right."""
     for key, crc, body in connection.execute(GET_META):
-        yield key, body, isinstance(key, str) and isinstance(body, bytes) and crc == meta_crc(key, body)
+        typed = isinstance(key, str) and isinstance(body, bytes)
+        yield key, body, typed and crc == meta_crc(key, body)

@@ -192,13 +192,15 @@ def _examine(
             body_bytes += len(body)
             findings.ask(inspect, table, key, body)
     findings.ask(inspect, "", "", b"")
-    note = next(iter(_guard(findings, "self", lambda: iter([schema.read_self(connection)]))), None)
+    note = next(_guard(findings, "self", lambda: iter([schema.read_self(connection)])), None)
     doubt = torn
     if note is None:
         findings.add("self", None, "what the store notes about itself is damaged")
     else:
-        last = next(iter(_guard(findings, "batches", lambda: connection.execute(schema.LAST_BATCH))), (0, 0))
-        doubt = identities.judge(note, found, max(note.at_ms, last[1] if isinstance(last[1], int) else 0)) or torn
+        _position, last_at_ms = next(
+            _guard(findings, "batches", lambda: iter([schema.last_batch(connection)])), (-1, 0)
+        )
+        doubt = identities.judge(note, found, max(note.at_ms, last_at_ms)) or torn
         if note.counts is not None and not note.open and torn is None and not found.wal_bytes:
             for table, expected_count in zip(("batches", "segments", "meta"), note.counts, strict=True):
                 if seen[table] != expected_count:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrepl.errors import StoreLocked
+from mmrepl.errors import MmreplError, StoreLocked
 from mmrepl.ports import Commit, Durability
 from mmrepl.storage import SqliteStorage, verify
 from tests.storage.killed_child import body
@@ -62,6 +62,23 @@ def test_kill_9_in_the_middle_of_commits_loses_nothing_acknowledged(tmp_path: Pa
         assert int(loaded.meta["end"]) == (len(batches) - 1) // 5 * 5
         storage.close()
         acknowledged = len(batches) - 1
+
+
+def test_nothing_that_is_refused_in_this_process_opens_the_store_to_another(tmp_path: Path):
+    """POSIX drops the locks of a process with any descriptor of the file that it closes; so none is opened besides."""
+    path = tmp_path / "paris.db"
+    storage, other = SqliteStorage(path), SqliteStorage(tmp_path / "other.db")
+    storage.load()
+    other.load()
+    for refused in (SqliteStorage(path).load, lambda: verify(path), lambda: other.backup(str(path))):
+        with pytest.raises(MmreplError):
+            refused()
+    storage.backup(str(tmp_path / "backup.db"))
+    program = f"from mmrepl.storage import SqliteStorage; SqliteStorage({str(path)!r}).load()"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "StoreLocked" in ended.stderr
+    storage.close()
+    other.close()
 
 
 @pytest.mark.parametrize("ending", ["", "del storage", "raise KeyboardInterrupt"])

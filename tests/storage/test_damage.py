@@ -112,6 +112,23 @@ def test_an_empty_file_is_a_new_store_but_not_a_sound_one(tmp_path: Path):
     storage.close()
 
 
+def test_damage_to_the_text_of_the_schema_is_told(tmp_path: Path):
+    """One flipped bit there changes the type of a key, or the name of a table; `verify` says so and does not stumble."""
+    place, held = filled(tmp_path)
+    whole = place.picture()[place.path]
+    texts = [(b"(number INTEGER", b"(number JNTEGER"), (b"(position INTEGER", b"(position INTEGES"),
+             (b"TABLE meta", b"TABLE mepa"), (b"body BLOB", b"bodx BLOB")]  # fmt: skip
+    for right, wrong in texts:
+        assert right in whole
+        place.put_back({place.path: whole.replace(right, wrong)})
+        assert found(place, held) in {"verify", "StoreCorrupt"}, right
+        assert verify(place.path).damage
+        storage = place.open()
+        with pytest.raises(StoreCorrupt):
+            state(storage.load())
+        storage.close()
+
+
 def test_lost_rows_are_missed(tmp_path: Path):
     """A row that is gone without a trace is noticed by the number that there were when the store was closed."""
     for table in ("batches", "segments", "meta"):

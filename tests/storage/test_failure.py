@@ -238,6 +238,28 @@ def test_an_interrupted_commit_is_whole_or_absent_and_finished_by_the_next_call(
     pytest.fail("the commit has no end")
 
 
+def test_an_interrupted_commit_stays_the_first_even_when_the_disk_is_full(tmp_path: Path):
+    """Whoever repeats only the later one, which was refused, gets both, in order."""
+    place, storage = opened(tmp_path)
+
+    def interrupt(sql: str) -> None:
+        if "INTO batches" in sql:
+            raise KeyboardInterrupt
+
+    FlakyConnection(storage, interrupt, len)
+    with pytest.raises(KeyboardInterrupt):
+        storage.commit(batch(1, 200_000), SYNC)
+    storage._connection = storage._connection._real
+    storage._connection.execute("PRAGMA max_page_count=20")
+    for _attempt in range(2):
+        with pytest.raises(DiskFull):
+            storage.commit(batch(2), SYNC)
+    storage._connection.execute("PRAGMA max_page_count=10000")
+    storage.commit(batch(2), SYNC)
+    storage.close()
+    assert list(reopened(place)[0]) == [0, 1, 2]
+
+
 def test_closing_finishes_an_interrupted_commit(tmp_path: Path):
     """So that a program that ends on Ctrl-C has its last write whole."""
     place, storage = opened(tmp_path)
@@ -308,6 +330,23 @@ def test_a_read_only_file_and_folder_are_refused(tmp_path: Path):
                 place.open().load()
         finally:
             path.chmod(mode)
+
+
+def test_any_name_will_do(tmp_path: Path):
+    """Names that mean something in a URI, to a shell, or nothing in Unicode."""
+    for name in (
+        "a b?mode=ro#x%20.db",
+        "'; DROP TABLE batches; --",
+        "é😀.db",
+        os.fsdecode(b"\xff.db"),
+        "-x",
+        ":memory: ",
+    ):
+        place = SqlitePlace(tmp_path, name)
+        place.commit(batch(1))
+        assert reopened(place)[0] == {1: b"x" * 10}
+        assert place.path.exists()
+        assert verify(place.path).sound
 
 
 def test_a_link_leads_to_the_store(tmp_path: Path):
