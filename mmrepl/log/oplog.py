@@ -23,7 +23,7 @@ from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import LogTruncated
 from mmrepl.log.batch import Batch, differences, run_lengths
-from mmrepl.log.columns import VOID, Columns, Context, Segment
+from mmrepl.log.columns import SEGMENT_OPERATIONS, VOID, Columns, Context, Segment
 from mmrepl.log.operation import Operation
 from mmrepl.types import NodeId
 
@@ -280,7 +280,7 @@ class OpLog:
     ) -> None:  # fmt: skip
         """Add an operation (of a snapshot, or of saved segment *number*) above all settled ones of its origin."""
         segment = columns.segments[-1] if columns.segments else None
-        if segment is None or (len(segment) >= 4096 if number is None else segment.number != number):
+        if segment is None or (len(segment) >= SEGMENT_OPERATIONS if number is None else segment.number != number):
             segment = Segment(next(self._segment_numbers) if number is None else number)
             columns.segments.append(segment)
         segment.append(counter, stamp, table, key, payload, context)
