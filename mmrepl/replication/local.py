@@ -279,9 +279,7 @@ class LocalCore:
         """
         if self.journal is None:
             return True
-        return self._cut_at <= self.durable and (
-            self.store.keyspace.retain or self.durable == self.store.log.end
-        )
+        return self._cut_at <= self.durable and (self.store.keyspace.retain or self.durable == self.store.log.end)
 
     def capture(self, id: str) -> Capture:
         """A snapshot of what is durable. Only while `can_capture`."""

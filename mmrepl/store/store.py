@@ -181,7 +181,7 @@ class Store:
             if not 0 < size <= self.limits.key_bytes or not 0 <= incarnation < 1 << 63:
                 raise WrongContext(f"a context with {name[:80]!r}, {incarnation}, which is no node")
         if len(self.log.columns) + len(strangers) > self.limits.vector_entries:
-            raise WrongContext(f"a context that makes origins more than limits.vector_entries, {self.limits.vector_entries}")
+            raise WrongContext(f"one origin more than limits.vector_entries, {self.limits.vector_entries}, allows")
 
     def _context_shown(self, table: Table, key: str) -> Context:
         seen = self.keyspace.context(table, key)
