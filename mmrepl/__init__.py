@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.errors import MmreplError
     from mmrepl.ports import Durability
     from mmrepl.replication.local import Merged
+    from mmrepl.runtime.node import Node
     from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written
     from mmrepl.runtime.replica import Replica
     from mmrepl.runtime.table_view import TableView
@@ -34,6 +35,7 @@ __all__ = [
     "Limits",
     "Merged",
     "MmreplError",
+    "Node",
     "NodeId",
     "Read",
     "Replica",
@@ -52,6 +54,7 @@ _HOMES = {
     "Limits": "mmrepl.types",
     "Merged": "mmrepl.replication.local",
     "MmreplError": "mmrepl.errors",
+    "Node": "mmrepl.runtime.node",
     "NodeId": "mmrepl.types",
     "Read": "mmrepl.store.read",
     "Replica": "mmrepl.runtime.replica",

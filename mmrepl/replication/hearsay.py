@@ -26,6 +26,10 @@ class Hearsay:
         self._core = core
         self._heard: dict[str, tuple[VersionVector, int]] = {}  # member -> what is durable there, under which view
 
+    def known(self, name: str) -> VersionVector:
+        """What is durable at a member, as far as we have heard."""
+        return self._heard.get(name, (VersionVector(), 0))[0]
+
     def digest(self, peer: Peer, digest: Digest, vector: VersionVector) -> None:
         """A peer said what is durable there."""
         peer.known = peer.known.join(vector)

@@ -4,8 +4,9 @@ Who belongs to the cluster.
 A map from names to entries, each with an edit number; the higher edit wins, so that maps which were edited apart
 become one by exchanging them, in any order. It spreads whole, whenever it has changed: clusters are small.
 
-The *view* is a hash of what counts: the names that are not removed, and the addresses that we were told to expect and
-have not met. Causal stability is taken over members under one view only (see `mmrepl.causality.stability`).
+The *view* is a hash of what counts: the members that are not removed, with their incarnations (one that lost its disk
+has lost what it acknowledged), and the addresses that we were told to expect and have not met. Causal stability is
+taken over members under one view only (see `mmrepl.causality.stability`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Membership:
     def view(self) -> int:
         """Hash of what counts for stability; compared for equality only."""
         if self._view is None:
-            content = msgspec.msgpack.encode((self.names(), sorted(self.expected)))
+            members = [(entry.name, entry.incarnation) for entry in self.active()]
+            content = msgspec.msgpack.encode((members, sorted(self.expected)))
             self._view = int.from_bytes(blake2b(content, digest_size=8).digest()) >> 1
         return self._view
 

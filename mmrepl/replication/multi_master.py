@@ -12,6 +12,7 @@ what they cost are told in docs/design/0002-gossip.md.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from attrs import frozen
@@ -29,7 +30,7 @@ from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import Puller
-from mmrepl.replication.push import Pusher
+from mmrepl.replication.push import FRAMES_A_TURN, Pusher
 from mmrepl.replication.reception import Reception
 from mmrepl.replication.rejoin import Rejoin
 from mmrepl.replication.transfer import Transfers
@@ -54,6 +55,9 @@ from mmrepl.wire.messages import (
     from_wire,
     to_wire,
 )
+
+COMPLAINTS = 32
+"""So many of the latest complaints about peers are kept for status."""
 
 SILENCE_MS = 10_000
 """A connection on which nothing has come for so long is closed; its address is dialled again."""
@@ -99,10 +103,13 @@ class MultiMaster:
         self.hearsay = Hearsay(self)
         self._reception = Reception(self)
         self._pusher = Pusher(local, self._is_own)
+        self.complaints: deque[str] = deque(maxlen=COMPLAINTS)  # why connections were refused or lost, latest last
+        self.blocked: set[str] = set()  # names kept away, for drills
         self._links: dict[int, Link] = {}
         self._send: list[Envelope] = []
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
+        self._more = False  # whether a peer has more to get than a turn gives
         self._ticked_ms = now_ms
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
@@ -136,9 +143,9 @@ class MultiMaster:
         """
         self.waiters.add(self.local.store.node, counter, wanted, token)
 
-    def stop_waiting(self, token: object) -> tuple[int, int]:
-        """Give up; returns how many members had confirmed and how many were wanted."""
-        return self.waiters.remove(token, self.hearsay.vectors(), len(self.members.names()))
+    def stop_waiting(self, token: object) -> None:
+        """Nobody waits for *token* any longer."""
+        self.waiters.discard(token)
 
     # -- verbs of the host: connections
 
@@ -226,6 +233,8 @@ class MultiMaster:
             self._start_over(from_wire(link.theirs.vector))
         self._close.append((link.number, message.text))
         self.disconnected(link.number, message.text, now_ms)
+        if message.code not in ("duplicate", "self"):
+            self._complain(f"{name} refused us: {message.code}: {message.text}")
         self._notify.append(PeerChanged(name, PeerState.GONE, f"{message.code}: {message.text}"))
 
     def _start_over(self, seen: VersionVector) -> None:
@@ -239,7 +248,14 @@ class MultiMaster:
         for link in list(self._links.values()):
             self._refuse(link, Refusal("duplicate", f"{self.members.name!r} starts over as {self.local.store.node}"))
 
+    def _complain(self, text: str) -> None:
+        if text in self.complaints:
+            self.complaints.remove(text)
+        self.complaints.append(text)
+
     def _refuse(self, link: Link, refusal: Refusal) -> None:
+        if refusal.code not in ("duplicate", "self"):
+            self._complain(f"{refusal.code}: {refusal.text}")
         self._send.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
         self._close.append((link.number, f"{refusal.code}: {refusal.text}"))
         self.disconnected(link.number, refusal.text, 0)
@@ -287,6 +303,9 @@ class MultiMaster:
             self._wanted(peer, vector, now_ms)
             return
         self.hearsay.digest(peer, digest, vector)
+        if self.members.view not in (digest.view, peer.members_told) and peer.link is not None:
+            peer.members_told = self.members.view
+            self._send.append(Envelope(peer.link, self.members.message()))
         self._consider_live(peer)
 
     def _wanted(self, peer: Peer, vector: VersionVector, now_ms: int) -> None:
@@ -358,6 +377,13 @@ class MultiMaster:
             self._refuse(self._links[peer.link], Refusal("removed", f"{who!r} was removed from the cluster"))
         self._view_changed()
 
+    def block(self, name: str) -> None:
+        """Cut the connection with a peer and keep it cut, both ways, as a partition would."""
+        self.blocked.add(name)
+        peer = self.peers.get(name)
+        if peer is not None and peer.link in self._links:
+            self._refuse(self._links[peer.link], Refusal("blocked", f"{self.members.name!r} is told to stay apart"))
+
     def leave(self, text: str = "it was told to") -> None:
         """Go for good: tell everybody. The host stops afterwards."""
         for peer in self.up():
@@ -367,6 +393,20 @@ class MultiMaster:
     def up(self) -> Iterator[Peer]:
         """Peers with a connection, in order of their names."""
         return (peer for _, peer in sorted(self.peers.items()) if peer.link is not None)
+
+    def is_up(self, link: int) -> bool:
+        """Whether the connection is through its hello, and the one to its peer."""
+        found = self._links.get(link)
+        return found is not None and found.peer is not None
+
+    def wanted_addresses(self) -> list[str]:
+        """Where nodes are that this one should be connected to, ourselves and drilled-away ones left out."""
+        members = self.members
+        own = members.entries[members.name]
+        if own.removed and not self.options.rejoin:
+            return []
+        away = {members.entries[name].address for name in self.blocked if name in members.entries}
+        return [address for address in members.addresses() if address not in away | {own.address}]
 
     def _is_own(self, node: NodeId) -> bool:
         return node.name == self.members.name
@@ -429,7 +469,9 @@ class MultiMaster:
             self.members.changed = False
             self._view_changed()
             self._note_members()
-            self._send.extend(Envelope(peer.link, self.members.message()) for peer in self.up() if peer.link)
+            self._send.extend(
+                Envelope(peer.link, self.members.message()) for peer in self.up() if peer.link is not None
+            )
         self._push(now_ms)
         for peer in self.up():
             if peer.ack_at is not None and peer.ack_at <= self.local.durable:
@@ -439,15 +481,17 @@ class MultiMaster:
             Acknowledged(token) for token in self.waiters.satisfied(self.hearsay.vectors(), len(self.members.names()))
         )
         persist = self.local.take_persist() if may_persist else None
+        wake_at = now_ms if self._more else self._ticked_ms + self.limits.gossip_tick_ms
         effects = Effects(
             persist, tuple(self._send), tuple(self._close), tuple(self._notify),
-            self._ticked_ms + self.limits.gossip_tick_ms,
+            wake_at,
         )  # fmt: skip
         self._send, self._close, self._notify = [], [], []
         return effects
 
     def _push(self, now_ms: int) -> None:
         self._pusher.begin_turn()
+        self._more = False
         for peer in self.up():
             if not peer.live or peer.congested or peer.link is None:
                 continue
@@ -457,12 +501,18 @@ class MultiMaster:
                 self._offer_snapshot(peer, now_ms)
                 continue
             self._send.extend(Envelope(peer.link, frame) for frame in frames)
+            self._more = self._more or len(frames) == FRAMES_A_TURN
 
     def _note_members(self) -> None:
         if self.local.journal is not None:
             self.local.journal.note("members", encode(self.members.message())[1])
 
     # -- for people
+
+    @property
+    def watermark(self) -> VersionVector:
+        """What is causally stable: every member has it durably."""
+        return self._watermark
 
     def holds(self) -> Iterable[str]:
         """Origins whose stamps are too far ahead of our clock, with by how many milliseconds."""

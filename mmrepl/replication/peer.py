@@ -74,6 +74,7 @@ class Peer:
     eager: bool = False  # it has asked us: it wants everything pushed, and not only what we wrote
     pruned: set[NodeId] = field(factory=set)  # origins that reach it by another way
     needs_acks: bool = False  # it is not connected to every member, and hears of the others through us
+    members_told: int = 0  # the view that it was sent because its own was another
     acks_told: dict[str, tuple[VersionVector, int]] = field(factory=dict)  # what we have relayed to it
     live: bool = False
     congested: bool = False  # the connection's buffer is full: nothing is pushed until it has drained
@@ -120,6 +121,7 @@ class Peer:
         self.eager = False
         self.pruned.clear()
         self.acks_told.clear()
+        self.members_told = 0
         self.drop_held()
 
 

@@ -152,6 +152,8 @@ class Reception:
 
     def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
         """A node that is no member and holds writes that we have not seen has to rejoin (see the design page)."""
+        if theirs.name in self._core.blocked:
+            return Refusal("blocked", f"{self._core.members.name!r} is told to stay apart from {theirs.name!r}")
         entry = self._core.members.entries.get(theirs.name)
         if entry is not None and entry.removed and entry.incarnation == theirs.incarnation:
             return Refusal(

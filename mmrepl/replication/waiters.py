@@ -54,10 +54,9 @@ class Waiters:
         self._open[token] = (node, counter, wanted)
         heappush(self._heaps.setdefault((node, wanted), []), (counter, next(self._serial), token))
 
-    def remove(self, token: object, vectors: list[VersionVector], member_count: int) -> tuple[int, int]:
-        """Give up waiting; returns (members that confirmed, members wanted)."""
-        node, counter, wanted = self._open.pop(token)
-        return sum(vector.counter(node) >= counter for vector in vectors), needed(wanted, member_count)
+    def discard(self, token: object) -> None:
+        """Nobody waits any longer. Unknown tokens are ignored."""
+        self._open.pop(token, None)
 
     def satisfied(self, vectors: list[VersionVector], member_count: int) -> list[object]:
         """Tokens that are done, given what is durable at each member; they are waited for no longer."""

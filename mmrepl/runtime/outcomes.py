@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from attrs import frozen
@@ -10,12 +11,16 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import UsageError
+from mmrepl.log.operation import Operation
 from mmrepl.ports import Durability
 from mmrepl.store.keyspace import SiblingsAppeared, SiblingsVanished
 from mmrepl.store.store import Store
 from mmrepl.store.table import Table
 from mmrepl.types import Value
 from mmrepl.values import decode
+
+Token: TypeAlias = VersionVector
+"""A place in the stream of changes; it is valid at every replica."""
 
 
 @frozen
@@ -40,6 +45,7 @@ class Change:
     key: str
     timestamp: int  # hybrid logical timestamp, packed
     payload: bytes | None  # None: deleted
+    token: Token  # go on from here to see what follows; valid at every replica
 
     @property
     def is_tombstone(self) -> bool:
@@ -66,10 +72,6 @@ class SiblingsEvent:
     dots: tuple[Dot, ...]
 
 
-Token: TypeAlias = VersionVector
-"""A place in the stream of changes; it is valid at every replica."""
-
-
 def siblings_event(store: Store, event: SiblingsAppeared | SiblingsVanished) -> SiblingsEvent:
     """An event of the keyspace in public terms."""
     kind = "appeared" if isinstance(event, SiblingsAppeared) else "vanished"
@@ -90,6 +92,29 @@ def as_level(durability: Durability | str) -> Durability:
         return Durability.parse(durability)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def changes_since(store: Store, since: VersionVector, until: int | None = None) -> Iterator[Change]:
+    """
+    Operations before position *until* that a reader at *since* has not seen, each with the token that follows it.
+
+    The last one's token covers what was left out because it was overwritten. Raises LogTruncated at once.
+    """
+    log = store.log
+    slices = log.missing(since, until)
+    reached = {columns.origin: last for columns, _, last in slices}
+    return _changes(log.operations(slices), since, since.join(VersionVector(reached)))
+
+
+def _changes(operations: Iterator[Operation], token: Token, end: Token) -> Iterator[Change]:
+    before: Operation | None = None
+    for op in operations:
+        if before is not None:
+            token = token.including(before.dot)
+            yield Change(before.dot, before.table, before.key, before.timestamp, before.payload, token)
+        before = op
+    if before is not None:
+        yield Change(before.dot, before.table, before.key, before.timestamp, before.payload, end)
 
 
 def as_vector(since: VersionVector | None) -> VersionVector:

@@ -230,6 +230,7 @@ def _change(change: Change) -> dict[str, Any]:
         "dot": str(change.dot),
         "timestamp": change.timestamp,
         "deleted": change.deleted,
+        "type": None if change.deleted else kind(change.value),
         "value": None if change.deleted else shown(change.value),
     }
 

@@ -1,0 +1,228 @@
+"""
+A node as the client port wants to see it.
+
+The port is written against the small protocols of `mmrepl.runtime.resp.backend`; this is the adapter. It adds one
+thing of its own: *positions* that never fall. Those of the log begin again when a node starts over under a new
+incarnation, and a client that waits for the old one would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from mmrepl.causality.context import BLIND, CausalContext
+from mmrepl.causality.dot import Dot
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.ports import Durability
+from mmrepl.runtime.node import Node
+from mmrepl.runtime.outcomes import changes_since
+from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, Written
+from mmrepl.store import table as store_table
+from mmrepl.store.read import read, read_payload
+from mmrepl.store.store import Store
+from mmrepl.types import Limits, Value
+from mmrepl.values import check_table, decode, encode
+
+
+class NodeBackend:
+    """See `mmrepl.runtime.resp.backend.Backend`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._offset = 0  # what is added to positions of the present log
+        self._log = node.core.local.store.log
+        self._tables: dict[str, NodeTable] = {}
+
+    @property
+    def store(self) -> Store:
+        """The node's store, after a look whether it has started over."""
+        store = self._node.core.local.store
+        if store.log is not self._log:
+            self._offset += self._log.end
+            self._log = store.log
+        return store
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._node.name
+
+    @property
+    def limits(self) -> Limits:
+        """Of keys and values."""
+        return self._node.limits
+
+    @property
+    def version(self) -> VersionVector:
+        """What this node has applied."""
+        return self.store.version
+
+    @property
+    def durability(self) -> Durability:
+        """The level of writes that name none."""
+        return self._node.durability
+
+    @property
+    def durable(self) -> int:
+        """All positions up to this one are durable."""
+        local = self._node.core.local
+        return self._offset + (self.store.log.end if local.journal is None else local.durable)
+
+    @property
+    def position(self) -> int:
+        """The position of the latest write."""
+        return self.store.log.end + self._offset
+
+    def on_durable(self, callback: Callable[[Exception | None], None]) -> Callable[[], None]:
+        """Call *callback* whenever ``durable`` has grown."""
+        return self._node.on_durable(callback)
+
+    def table(self, name: str) -> NodeTable:
+        """The table *name*."""
+        found = self._tables.get(name)
+        if found is None:
+            check_table(name, self.limits)
+            found = self._tables[name] = NodeTable(self, self._node, name)
+        return found
+
+    def tables(self) -> Mapping[str, str]:
+        """Names with their policies."""
+        store = self.store
+        return {name: store.table(name).resolver.policy for name in store.table_names()}
+
+    def wait(self, position: int, others: int, timeout_ms: int) -> asyncio.Future[int]:
+        """How many other members have applied everything of ours up to *position*, once there are *others* of them."""
+        return asyncio.ensure_future(self._wait(position, others, timeout_ms))
+
+    async def _wait(self, position: int, others: int, timeout_ms: int) -> int:
+        store = self.store
+        own = store.own
+        counter = own.last_before(position - self._offset) if position > self._offset else 0
+        node, core = store.node, self._node.core
+        token = object()
+        done = self._node.expect(token)
+        core.wait_for(counter, others + 1, token)
+        self._node._wake()
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await done
+        except TimeoutError:
+            pass
+        finally:
+            self._node.forget(token)
+        return sum(vector.counter(node) >= counter for vector in core.hearsay.vectors()[1:])
+
+    def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
+        """At most *count* operations that *since* lacks, and the vector from which to go on."""
+        local = self._node.core.local
+        until = None if local.journal is None else local.durable
+        token, found = since, []
+        for change in islice(changes_since(self.store, since, until), count):
+            token = change.token
+            found.append(
+                Change(change.table, change.key, change.dot, change.timestamp, change.value, change.is_tombstone)
+            )
+        return found, token
+
+    def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
+        """Whether something came that *since* lacks, as soon as it has."""
+        return asyncio.ensure_future(self._wait_changes(since, timeout_ms))
+
+    async def _wait_changes(self, since: VersionVector, timeout_ms: int) -> bool:
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while since.descends(self._node.core.local.durable_vector):
+                    await self._node.news()
+        except TimeoutError:
+            return False
+        return True
+
+    def members(self) -> Sequence[Mapping[str, Any]]:
+        """The members, by name, this one included."""
+        return self._node.members()
+
+    def status(self) -> Mapping[str, Any]:
+        """The state of the node."""
+        return self._node.status()
+
+    def block(self, peer: str) -> None:
+        """Cut the connection with *peer* and keep it cut."""
+        self._node.block(peer)
+
+    def unblock(self, peer: str | None) -> None:
+        """Let *peer* in again; None: everybody."""
+        self._node.unblock(peer)
+
+
+class NodeTable:
+    """See `mmrepl.runtime.resp.backend.Table`. Stays good when the store starts over."""
+
+    def __init__(self, backend: NodeBackend, node: Node, name: str) -> None:
+        self._backend = backend
+        self._node = node
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._name
+
+    @property
+    def _table(self) -> store_table.Table:
+        return self._backend.store.table(self._name)
+
+    def get(self, key: str, default: Default) -> Value | Default:
+        """The resolved value, or *default*."""
+        store = self._backend.store
+        payload = read_payload(store, store.table(self._name), key)
+        return default if payload is None else decode(payload)
+
+    def read(self, key: str) -> ReadView:
+        """Everything that is known of *key*."""
+        found = read(self._backend.store, self._table, key)
+        lost = {loser.dot for loser in found.losers}
+        siblings = [
+            SiblingView(s.dot, s.timestamp, s.value, s.is_tombstone, shown=found.present and s.dot not in lost)
+            for s in found.siblings
+        ]
+        context = found.context.to_bytes()
+        return ReadView(found.present, found.value, siblings, context, self._table.resolver.policy)
+
+    def put(self, key: str, value: Value, durability: Durability | None) -> int:
+        """Write over what this node shows now."""
+        level = self._backend.durability if durability is None else durability
+        self._node.put_now(self._name, key, encode(value, self._backend.limits), None, level)
+        return self._backend.position
+
+    def write(self, key: str, value: Value, context: bytes | None, durability: Durability | None) -> Written:
+        """Write over what *context* covers."""
+        return self._write(key, encode(value, self._backend.limits), context, durability)
+
+    def delete(self, key: str, context: bytes | None, durability: Durability | None) -> Written | None:
+        """As `write`, but a tombstone; nothing where there is nothing."""
+        if context is None and key not in self._table:
+            return None
+        return self._write(key, None, context, durability)
+
+    def _write(self, key: str, payload: bytes | None, context: bytes | None, durability: Durability | None) -> Written:
+        level = self._backend.durability if durability is None else durability
+        over = None if context is None else (CausalContext.from_bytes(context) if context else BLIND)
+        counter = self._node.put_now(self._name, key, payload, over, level)
+        store = self._backend.store
+        after = store.context(self._table, key).to_bytes()
+        return Written(Dot(store.node, counter), after, self._backend.position)
+
+    def keys(self, start: str, *, inclusive: bool) -> Iterator[str]:
+        """Present keys in order from *start* on."""
+        for key in self._table.keys(start or None):
+            if inclusive or key != start:
+                yield key
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, key: object, /) -> bool:
+        return key in self._table

@@ -1,0 +1,561 @@
+"""
+A node on the network: a replica that finds its peers and keeps talking to them. For asyncio.
+
+It answers reads at once from what it has, takes writes whether or not anybody else is there, and gossips with its
+peers in the background. One port is for peers; another, if wanted, speaks the Redis protocol to clients. Everything
+happens on the event loop on which the node was started, but the disk, which has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mmrepl.causality.context import CausalContext
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import AckTimeout, ClosedError, UsageError, WaitTimeout
+from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
+from mmrepl.replication.local import LocalCore
+from mmrepl.replication.multi_master import MultiMaster, Options
+from mmrepl.replication.opening import open_core
+from mmrepl.replication.peer import PeerChanged, PeerState
+from mmrepl.replication.waiters import Acknowledged, needed
+from mmrepl.resolvers import Resolver
+from mmrepl.runtime.driver import Driver, LinkHandler
+from mmrepl.runtime.outcomes import (
+    Change,
+    SiblingsEvent,
+    Token,
+    Written,
+    as_level,
+    as_vector,
+    changes_since,
+    siblings_event,
+    written,
+)
+from mmrepl.runtime.status import member_rows, node_status
+from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
+from mmrepl.store.read import Read, read, read_payload
+from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
+from mmrepl.values import check_key, check_table, decode, encode
+from mmrepl.wire.compression import available_compressions
+
+ACK_TIMEOUT = 5.0
+"""Seconds that a put waits for the acknowledgements it asked for, unless told otherwise."""
+
+
+class Node:
+    """
+    One node of a multi-master cluster; an asynchronous context manager, or `start` and `close` by hand.
+
+    *name*: unique in the cluster. *path*: its file (None: in memory). *listen*: where peers reach it, ``host:port``;
+    port 0 takes a free one. *peers*: addresses of some others; the rest is learnt from them. *client*: where Redis
+    clients reach it (None: nowhere). *default* and *tables* choose the resolvers. *cluster*: only nodes of one id talk
+    to each other. *secret*: shared by all, or None. *insecure*: allow addresses that are not of loopback without
+    secret or TLS. *rejoin*: come back as a new incarnation if this node was removed. *compression*: compress what is
+    sent to peers that can read it. *transport*, *storage*, *clock* and *rng* replace the outside, for tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str | Path | None = None,
+        *,
+        listen: str | None = "127.0.0.1:0",
+        peers: Sequence[str] = (),
+        client: str | None = None,
+        cluster: str = "default",
+        default: Resolver | None = None,
+        tables: Mapping[str, Resolver] | None = None,
+        durability: Durability | str = Durability.SYNC,
+        limits: Limits = DEFAULT_LIMITS,
+        log_operations: int = 1_000_000,
+        secret: str | bytes | None = None,
+        client_password: str | None = None,
+        insecure: bool = False,
+        rejoin: bool = False,
+        compression: bool = False,
+        transport: Transport | None = None,
+        storage: Storage | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: Rng | None = None,
+    ) -> None:
+        check_key(name, limits)
+        for table in tables or ():
+            check_table(table, limits)
+        self.name = name
+        self.limits = limits
+        self.durability = as_level(durability)
+        self.path = None if path is None else Path(path)
+        self._listen = listen
+        self._peers = tuple(peers)
+        self._client = client
+        self._client_password = client_password
+        self._cluster = cluster
+        self._resolvers: tuple[Resolver | None, Mapping[str, Resolver] | None] = (default, tables)
+        self._log_operations = log_operations
+        self._secret = secret.encode() if isinstance(secret, str) else secret
+        self._insecure = insecure
+        self._rejoin = rejoin
+        self._compression = compression
+        self._transport = transport
+        self._storage = storage
+        self._clock = clock
+        self._rng = rng or system_rng()
+        self._core: MultiMaster | None = None
+        self._driver: Driver | None = None
+        self._listener: Listener | None = None
+        self._client_port: Any = None
+        self._durable_waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._ack_waiters: dict[object, asyncio.Future[None]] = {}
+        self._durable_listeners: list[Callable[[Exception | None], None]] = []
+        self._sibling_listeners: list[Callable[[SiblingsEvent], None]] = []
+        self._peer_listeners: list[Callable[[PeerChanged], None]] = []
+        self._news = asyncio.Event()  # replaced whenever something became durable
+        self.doubt: str | None = None  # why this node took a new incarnation when it was opened
+
+    # -- life
+
+    async def start(self) -> Self:
+        """
+        Open the store, listen, and begin to look for peers.
+
+        Raises StorageError for a file that cannot be used, OSError for an address that cannot be bound, UsageError
+        for one that is not of loopback without *secret* or *insecure*. Nothing is left open then.
+        """
+        if self._core is not None:
+            raise UsageError(f"node {self.name!r} was started already")
+        storage = self._storage
+        if storage is None and self.path is not None:
+            from mmrepl.storage.sqlite import SqliteStorage
+
+            storage = SqliteStorage(self.path)
+        transport = self._transport
+        if transport is None:
+            from mmrepl.transport.tcp import TcpTransport
+
+            transport = TcpTransport(secured=self._secret is not None, insecure=self._insecure)
+        try:
+            local, meta = self._open(storage)
+            if storage is not None:
+                first = local.take_persist()
+                if first is not None:
+                    storage.commit(first.commit, Durability.SYNC)
+                    local.persisted(first.position)
+            self._core = core = MultiMaster(local, self._rng, self._options(), dict(meta), self._clock.monotonic_ms())
+            self._driver = driver = Driver(
+                core, storage, transport, clock=self._clock, rng=self._rng,
+                notify=self._event, on_durable=self._durable_moved,
+            )  # fmt: skip
+        except BaseException:
+            if storage is not None:
+                storage.close()
+            raise
+        try:
+            if self._listen is not None:
+                self._listener = await transport.listen(self._listen, lambda: LinkHandler(driver, ""))
+                core.members.bound(self._listener.address)
+            if self._client is not None:
+                await self._start_client_port(self._client)
+        except BaseException:
+            await self.close()
+            raise
+        driver.wake()
+        return self
+
+    def _open(self, storage: Storage | None) -> tuple[LocalCore, Mapping[str, bytes]]:
+        default, tables = self._resolvers
+        local, meta, self.doubt = open_core(
+            self.name, storage, self._rng, default=default, tables=tables, limits=self.limits, retain=True
+        )
+        return local, meta
+
+    def _options(self) -> Options:
+        return Options(
+            cluster=self._cluster,
+            address=self._listen or "",
+            expected=self._peers,
+            secret=self._secret,
+            compressions=available_compressions(),
+            log_operations=self._log_operations,
+            durability=self.durability,
+            rejoin=self._rejoin,
+        )
+
+    async def _start_client_port(self, address: str) -> None:
+        from mmrepl.runtime.client_backend import NodeBackend
+        from mmrepl.runtime.resp.options import ClientOptions
+        from mmrepl.runtime.resp.server import ClientPort
+
+        self._client_port = ClientPort(NodeBackend(self), ClientOptions(password=self._client_password))
+        await self._client_port.start(address, insecure=self._insecure)
+
+    async def close(self) -> None:
+        """
+        Stop taking connections, make durable what was written, say goodbye. Idempotent.
+
+        Who still waits for something gets a ClosedError.
+        """
+        driver, self._driver = self._driver, None
+        if self._client_port is not None:
+            await self._client_port.close()
+            self._client_port = None
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+        if driver is not None:
+            await driver.close()
+        self._fail_waiters(ClosedError(f"node {self.name!r} is closed"))
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def core(self) -> MultiMaster:
+        """The core that this node runs. Read it; changing it is the driver's."""
+        if self._core is None or self._driver is None:
+            raise ClosedError(f"node {self.name!r} is not running")
+        return self._core
+
+    @property
+    def address(self) -> str:
+        """Where peers reach this node; empty if nowhere."""
+        return self._listener.address if self._listener is not None else ""
+
+    @property
+    def client_address(self) -> str:
+        """Where Redis clients reach it; empty if nowhere."""
+        return str(self._client_port.address) if self._client_port is not None else ""
+
+    @property
+    def version(self) -> VersionVector:
+        """Everything that this node has applied."""
+        return self.core.local.store.version
+
+    def __repr__(self) -> str:
+        if self._core is None or self._driver is None:
+            return f"<Node {self.name!r}, not running>"
+        up = ", ".join(peer.name for peer in self._core.up()) or "nobody"
+        return f"<Node {self._core.local.store.node} at {self.address or 'no address'}, connected to {up}>"
+
+    # -- writing
+
+    async def put(
+        self,
+        key: str,
+        value: Value,
+        *,
+        table: str = DEFAULT_TABLE,
+        context: CausalContext | None = None,
+        acks: int | str | None = None,
+        timeout: float = ACK_TIMEOUT,
+        durability: Durability | str | None = None,
+    ) -> Written:
+        """
+        Write *value*; returns its dot and new context once it is as durable as asked for.
+
+        Without a *context* it goes over what this node shows now; see `TableView.put`. *acks*: how many members must
+        hold it durably before this returns, this one included: a number, ``"majority"`` or ``"all"``; waits at most
+        *timeout* seconds.
+
+        Raises:
+            InvalidKey, InvalidValue, WrongContext, TooManySiblings, ClockAhead: nothing was written.
+            AckTimeout: written, and will spread; fewer members than asked for confirmed in time.
+            StoreFailed: the disk failed; it may or may not be there after reopening.
+        """
+        payload = encode(value, self.limits)
+        return await self._write(table, key, payload, context, acks, timeout, durability)
+
+    async def delete(
+        self,
+        key: str,
+        *,
+        table: str = DEFAULT_TABLE,
+        context: CausalContext | None = None,
+        acks: int | str | None = None,
+        timeout: float = ACK_TIMEOUT,
+        durability: Durability | str | None = None,
+    ) -> Written:
+        """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
+        return await self._write(table, key, None, context, acks, timeout, durability)
+
+    async def _write(
+        self,
+        table: str,
+        key: str,
+        payload: bytes | None,
+        context: CausalContext | None,
+        acks: int | str | None,
+        timeout: float,
+        durability: Durability | str | None,
+    ) -> Written:
+        level = self.durability if durability is None else as_level(durability)
+        if acks is not None:
+            needed(acks, 1)
+        store = self.core.local.store
+        counter = self.put_now(table, key, payload, context, level)
+        receipt = written(store, store.table(table), key, counter, context)
+        if level is Durability.SYNC or acks is not None:
+            await self.durable_at(store.log.end)
+        if acks is not None:
+            await self._acknowledged(counter, acks, timeout, key)
+        return receipt
+
+    def put_now(
+        self, table: str, key: str, payload: bytes | None, context: CausalContext | None, level: Durability
+    ) -> int:
+        """Write encoded bytes without waiting; returns the dot's counter. `durable_at` waits for the disk."""
+        check_key(key, self.limits)
+        core, driver = self.core, self._driver
+        assert driver is not None
+        if driver.failure is not None:
+            raise driver.failure
+        if driver.full is not None:
+            raise driver.full
+        counter = core.put(core.local.store.table(table), key, payload, self._clock.wall_ms(), context, level)
+        driver.wake()
+        return counter
+
+    async def durable_at(self, position: int) -> None:
+        """Return when everything before *position* of the log is durable. Raises StoreFailed."""
+        local = self.core.local
+        if local.journal is None or local.durable >= position:
+            return
+        assert self._driver is not None
+        if self._driver.failure is not None:
+            raise self._driver.failure
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._durable_waiters.append((position, future))
+        await future
+
+    async def _acknowledged(self, counter: int, acks: int | str, timeout: float, key: str) -> None:
+        core = self.core
+        token = object()
+        done = self.expect(token)
+        core.wait_for(counter, acks, token)
+        self._wake()
+        try:
+            async with asyncio.timeout(timeout):
+                await done
+        except TimeoutError:
+            confirmed = sum(vector.counter(core.local.store.node) >= counter for vector in core.hearsay.vectors())
+            wanted = needed(acks, len(core.members.names()))
+            raise AckTimeout(
+                f"key {key!r}: {confirmed} of {wanted} members confirmed write {core.local.store.node}:{counter} within"
+                f" {timeout:g} s; it is in the log and will spread to the others: do not repeat it blindly",
+                confirmed=confirmed,
+                wanted=wanted,
+            ) from None
+        finally:
+            self.forget(token)
+
+    def expect(self, token: object) -> asyncio.Future[None]:
+        """A future for the `Acknowledged` event of *token*; `forget` it in any case."""
+        future = self._ack_waiters[token] = asyncio.get_running_loop().create_future()
+        return future
+
+    def forget(self, token: object) -> None:
+        """Nobody waits for *token* any longer."""
+        self._ack_waiters.pop(token, None)
+        if self._core is not None:
+            self._core.stop_waiting(token)
+
+    async def news(self) -> None:
+        """Return when something has become durable, or a peer has come or gone."""
+        await self._news.wait()
+
+    # -- reading
+
+    def get(self, key: str, default: Value = None, *, table: str = DEFAULT_TABLE) -> Value:
+        """The value of *key* as this node has it, or *default*. At once. Raises ResolverError."""
+        payload = self.payload(table, key)
+        return default if payload is None else decode(payload)
+
+    def payload(self, table: str, key: str) -> bytes | None:
+        """The encoded value, None when the key is absent."""
+        store = self.core.local.store
+        return read_payload(store, store.table(table), key)
+
+    def read(self, key: str, *, table: str = DEFAULT_TABLE) -> Read:
+        """Value, siblings, context, and who lost to whom. Raises ResolverError."""
+        store = self.core.local.store
+        return read(store, store.table(table), key)
+
+    def keys(self, first: str | None = None, end: str | None = None, *, table: str = DEFAULT_TABLE) -> Iterator[str]:
+        """Present keys in order, from *first* on, up to before *end*."""
+        return self.core.local.store.table(table).keys(first, end)
+
+    def count(self, *, table: str = DEFAULT_TABLE) -> int:
+        """Number of present keys."""
+        return len(self.core.local.store.table(table))
+
+    def tables(self) -> list[str]:
+        """Names of the tables that were declared or hold keys, in order."""
+        return self.core.local.store.table_names()
+
+    async def changes(self, since: Token | None = None) -> AsyncIterator[Change]:
+        """
+        Every operation that becomes durable here and that *since* has not seen, for ever, in order of application.
+
+        Each change carries the ``token`` from which to go on, here or at another node. None begins with everything
+        that the log holds. What was overwritten before it could be told may be left out.
+
+        Raises LogTruncated: the log no longer reaches back to *since*; read the keys, and go on from `version`.
+        """
+        token = as_vector(since)
+        while True:
+            news = self._news
+            local = self.core.local
+            until = None if local.journal is None else local.durable
+            for change in list(changes_since(local.store, token, until)):
+                token = change.token
+                yield change
+            await news.wait()
+
+    # -- the cluster
+
+    def status(self) -> dict[str, Any]:
+        """The state of this node, as plain data: identity, members, lag, siblings, log, storage, complaints."""
+        return node_status(self)
+
+    def members(self) -> list[dict[str, Any]]:
+        """One row a member, this node first."""
+        return member_rows(self)
+
+    def remove(self, who: str) -> None:
+        """Take a member out of the cluster, or give up an address that never answered. Raises UsageError."""
+        self.core.remove(who)
+        self._wake()
+
+    async def leave(self) -> None:
+        """Leave the cluster for good, then close. What this node wrote stays with the others."""
+        self.core.leave()
+        self._wake()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await self.close()
+
+    def block(self, peer: str) -> None:
+        """Cut the connection with *peer* and keep it cut: a drill for partitions. Raises UsageError."""
+        if not self.core.members.is_member(peer):
+            raise UsageError(f"no member is called {peer!r}; members are {', '.join(self.core.members.names())}")
+        self.core.block(peer)
+        self._wake()
+
+    def unblock(self, peer: str | None = None) -> None:
+        """Let *peer* in again; None: everybody."""
+        if peer is None:
+            self.core.blocked.clear()
+        else:
+            self.core.blocked.discard(peer)
+        self._wake()
+
+    async def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        """Return when *condition* holds; it is asked again whenever something happens here. Raises WaitTimeout."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await self._news.wait()
+        except TimeoutError:
+            raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
+
+    async def wait_connected(self, *names: str, timeout: float = 10.0) -> None:
+        """Return when connections to the named peers are up and nothing known is missing from them."""
+
+        def connected() -> bool:
+            up = {peer.name: peer for peer in self.core.up()}
+            version = self.version
+            return all(name in up and version.descends(up[name].known) for name in names)
+
+        await self.wait_until(connected, f"a connection to {', '.join(names)}", timeout)
+
+    async def backup(self, target: str | Path) -> None:
+        """A consistent copy of the file, while running. Opened, it takes a new incarnation, as it must."""
+        driver = self._driver
+        if driver is None:
+            raise ClosedError(f"node {self.name!r} is not running")
+        await driver.backup(str(target))
+
+    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
+        """Call *listener* on the event loop whenever siblings of a key appear or vanish here."""
+        self._sibling_listeners.append(listener)
+
+    def on_peer(self, listener: Callable[[PeerChanged], None]) -> None:
+        """Call *listener* on the event loop whenever a peer comes or goes."""
+        self._peer_listeners.append(listener)
+
+    def on_durable(self, listener: Callable[[Exception | None], None]) -> Callable[[], None]:
+        """Call *listener* whenever more has become durable, or with the error that ends it; returns what ends that."""
+        self._durable_listeners.append(listener)
+        return lambda: self._durable_listeners.remove(listener) if listener in self._durable_listeners else None
+
+    # -- what the driver tells
+
+    def _wake(self) -> None:
+        if self._driver is not None:
+            self._driver.wake()
+
+    def _event(self, event: object) -> None:
+        if isinstance(event, Acknowledged):
+            future = self._ack_waiters.get(event.token)
+            if future is not None and not future.done():
+                future.set_result(None)
+        elif isinstance(event, PeerChanged):
+            if event.state is not PeerState.GONE and self._compression:
+                self._choose_compression(event.name)
+            for tell in self._peer_listeners:
+                tell(event)
+        self._stir()
+
+    def _choose_compression(self, name: str) -> None:
+        peer = self.core.peers[name]
+        both = [how for how in available_compressions() if how in peer.hello.compressions]
+        if both and peer.link is not None and self._driver is not None:
+            self._driver.compress(peer.link, both[0])
+
+    def _stir(self) -> None:
+        """Wake everybody who waits for news."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _durable_moved(self, error: Exception | None) -> None:
+        if error is not None:
+            self._fail_waiters(error)
+        elif self._core is not None:
+            durable = self._core.local.durable
+            while self._durable_waiters and self._durable_waiters[0][0] <= durable:
+                _, future = self._durable_waiters.popleft()
+                if not future.done():
+                    future.set_result(None)
+            self._tell_siblings()
+        for listener in list(self._durable_listeners):
+            listener(error)
+        self._stir()
+
+    def _tell_siblings(self) -> None:
+        assert self._core is not None
+        keyspace = self._core.local.store.keyspace
+        if keyspace.events:
+            events, keyspace.events = keyspace.events, []
+            for event in events:
+                public = siblings_event(self._core.local.store, event)
+                for listener in self._sibling_listeners:
+                    listener(public)
+
+    def _fail_waiters(self, error: Exception) -> None:
+        while self._durable_waiters:
+            _, future = self._durable_waiters.popleft()
+            if not future.done():
+                future.set_exception(error)
+        for future in self._ack_waiters.values():
+            if not future.done():
+                future.set_exception(error)
