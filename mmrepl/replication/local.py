@@ -32,7 +32,7 @@ from mmrepl.store.snapshot import Capture, capture, install
 from mmrepl.store.store import Store
 from mmrepl.store.table import Table
 from mmrepl.types import NodeId
-from mmrepl.wire.messages import Delta, Snapshot, from_wire, to_wire
+from mmrepl.wire.messages import Delta, Snapshot, Vector, from_wire, to_wire
 
 DELTA_OPERATIONS = 8192
 """A delta for a peer that is far behind is divided into frames of about so many operations."""
@@ -292,6 +292,15 @@ class LocalCore:
         return Snapshot(taken.id, index, len(taken), to_wire(taken.clock), taken.batch(self.store, index))
 
     # -- taking in
+
+    def lacks(self, assumes: Vector) -> bool:
+        """Whether something that a delta stands on is not here (law L4)."""
+        known = self.store.log.known
+        for name, incarnation, counter in assumes:
+            columns = known(NodeId(name, incarnation))
+            if counter > (0 if columns is None else columns.head):
+                return True
+        return False
 
     def check_stamps(self, batch: Batch, wall_ms: int) -> None:
         """Raises StampAhead when a stamp of the batch is further in the future than ``limits.max_drift_ms``."""

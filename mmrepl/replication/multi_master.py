@@ -106,6 +106,7 @@ class MultiMaster:
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)  # why connections were refused or lost, latest last
         self.blocked: set[str] = set()  # names kept away, for drills
         self._links: dict[int, Link] = {}
+        self._up: list[Peer] | None = None  # remembered until a link comes or goes
         self._send: list[Envelope] = []
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
@@ -160,6 +161,7 @@ class MultiMaster:
         if gone is None or gone.peer is None or gone.peer.link != link:
             return
         peer = gone.peer
+        self._up = None
         peer.disconnected()
         self.puller.lost(peer)
         self._notify.append(PeerChanged(peer.name, PeerState.GONE, reason))
@@ -269,24 +271,27 @@ class MultiMaster:
     def _apply(self, peer: Peer, delta: Delta) -> Applied:
         """The one door for what others wrote."""
         store = self.local.store
-        heads = {node: store.version.counter(node) for node in delta.batch.node_ids()}
+        nodes = delta.batch.node_ids()
+        heads = [0 if (columns := store.log.known(node)) is None else columns.head for node in nodes]
         applied = store.apply(delta.batch)
         self.local.demand(self.options.durability)
         if delta.ack:
             peer.ack_at = store.log.end
         peer.received_count += applied.fresh + applied.known
-        peer.duplicate_count += applied.known
-        twice: set[NodeId] = set()
-        nodes = delta.batch.node_ids()
-        for ref, first, size, _ in delta.batch.iter_runs():
-            node, last = nodes[ref], first + size - 1
-            if last > heads[node]:
-                self._applied_from[node] = peer.name
-                twice.discard(node)
-            elif self._applied_from.get(node) not in (None, peer.name):
-                twice.add(node)
-        self._prune(peer, twice)
+        if applied.fresh:
+            for node, head in zip(nodes, heads, strict=True):
+                if store.log.origin(node).head > head:
+                    self._applied_from[node] = peer.name
+        if applied.known:
+            peer.duplicate_count += applied.known
+            self._prune_what_came_twice(peer, nodes, heads)
         return applied
+
+    def _prune_what_came_twice(self, peer: Peer, nodes: list[NodeId], heads: list[int]) -> None:
+        """Origins of which *peer* brought nothing new, and somebody else does."""
+        log = self.local.store.log
+        unchanged = (node for node, head in zip(nodes, heads, strict=True) if log.origin(node).head == head)
+        self._prune(peer, {node for node in unchanged if self._applied_from.get(node) not in (None, peer.name)})
 
     def _prune(self, peer: Peer, twice: set[NodeId]) -> None:
         """These origins reached us before *peer* brought them: one of the two ways goes. Never the writer's own."""
@@ -392,7 +397,9 @@ class MultiMaster:
 
     def up(self) -> Iterator[Peer]:
         """Peers with a connection, in order of their names."""
-        return (peer for _, peer in sorted(self.peers.items()) if peer.link is not None)
+        if self._up is None:
+            self._up = [peer for _, peer in sorted(self.peers.items()) if peer.link is not None]
+        return iter(self._up)
 
     def is_up(self, link: int) -> bool:
         """Whether the connection is through its hello, and the one to its peer."""
@@ -477,9 +484,9 @@ class MultiMaster:
             if peer.ack_at is not None and peer.ack_at <= self.local.durable:
                 peer.ack_at = None
                 self.hearsay.send(peer, now_ms, wall_ms, want=False)
-        self._notify.extend(
-            Acknowledged(token) for token in self.waiters.satisfied(self.hearsay.vectors(), len(self.members.names()))
-        )
+        if self.waiters:
+            done = self.waiters.satisfied(self.hearsay.vectors(), len(self.members.names()))
+            self._notify.extend(Acknowledged(token) for token in done)
         persist = self.local.take_persist() if may_persist else None
         wake_at = now_ms if self._more else self._ticked_ms + self.limits.gossip_tick_ms
         effects = Effects(

@@ -18,7 +18,7 @@ from mmrepl.replication.local import LocalCore
 from mmrepl.replication.peer import Peer
 from mmrepl.store.store import Applied
 from mmrepl.types import Limits
-from mmrepl.wire.messages import Delta, from_wire
+from mmrepl.wire.messages import Delta
 
 PULL_PATIENCE_TICKS = 10
 """A pull that has brought nothing for so many ticks is given up, and another peer asked."""
@@ -72,7 +72,7 @@ class Puller:
         self._apply(peer, delta)
 
     def _is_early(self, peer: Peer, delta: Delta, wall_ms: int) -> bool:
-        if self._local.store.gap(dict(from_wire(delta.assumes))):
+        if self._local.lacks(delta.assumes):
             return True
         try:
             self._local.check_stamps(delta.batch, wall_ms)

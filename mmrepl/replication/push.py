@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import LogTruncated
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
 from mmrepl.replication.local import LocalCore, after
 from mmrepl.replication.peer import Peer
 from mmrepl.types import NodeId
-from mmrepl.wire.messages import Delta, to_wire
+from mmrepl.wire.messages import Delta, Vector
 
 FRAMES_A_TURN = 4
 """A turn sends at most so many frames to one peer; the next turn goes on, after what came in has been heard."""
@@ -46,17 +45,16 @@ class Pusher:
 
         Raises LogTruncated when the log does not reach back far enough.
         """
-        have = peer.sent
-        vector = self._local.durable_vector
+        have, durable = peer.sent.counter, self._local.durable_vector.counter
         slices: list[Slice] = []
-        for origin, counter in vector.items():
-            first = have.counter(origin) + 1
-            if first > counter or not (self._own(origin) or (peer.eager and origin not in peer.pruned)):
+        for columns in self._local.store.log.columns:
+            origin = columns.origin
+            first, last = have(origin) + 1, durable(origin)
+            if first > last or not (self._own(origin) or (peer.eager and origin not in peer.pruned)):
                 continue
-            columns = self._local.store.log.origin(origin)
             if first < columns.base:
                 raise LogTruncated(f"{peer.name!r} lacks operations of {origin} from {first}; the log begins later")
-            slices.append((columns, first, counter))
+            slices.append((columns, first, last))
         return slices
 
     def frame(self, slices: list[Slice], *, ack: bool) -> Delta:
@@ -65,15 +63,15 @@ class Pusher:
         made = self._made.get(key)
         if made is None:
             batch, until = self._local.frame(slices)
-            made = self._made[key] = Delta(to_wire(self._assumes(batch, until)), batch, ack)
+            made = self._made[key] = Delta(self._assumes(batch, until), batch, ack)
         return made
 
-    def _assumes(self, batch: Batch, until: int) -> VersionVector:
+    def _assumes(self, batch: Batch, until: int) -> Vector:
         stands_on = {columns.origin: columns.last_before(until) for columns in self._local.store.log.columns}
         nodes = batch.node_ids()
         for ref, first, _, _ in reversed(list(batch.iter_runs())):
             stands_on[nodes[ref]] = first - 1
-        return VersionVector(stands_on)
+        return [(origin.name, origin.incarnation, counter) for origin, counter in stands_on.items() if counter]
 
     def push(self, peer: Peer, *, ack: bool) -> list[Delta]:
         """
@@ -90,4 +88,6 @@ class Pusher:
             frames.append(delta)
             peer.sent = after(peer.sent, delta.batch)
             peer.sent_count += len(delta.batch)
+            if delta.batch.dot_count == sum(last - first + 1 for _, first, last in slices):
+                break  # that was all
         return frames

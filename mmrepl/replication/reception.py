@@ -101,6 +101,7 @@ class Reception:
             if old is not None:
                 self._core._refuse(old, Refusal("duplicate", f"another connection to {theirs.name!r} took over"))
         peer.node, peer.hello, peer.link = node, theirs, link.number
+        self._core._up = None
         peer.detector.heard(now_ms)
         peer.known = peer.sent = vector
         peer.differences = policy_differences(link.ours, theirs)

@@ -112,6 +112,7 @@ class Driver:
         self._congested: set[int] = set()
         self._closed = False
         self._told_end = 0
+        self._looked_ms = 0  # when we last looked for addresses to dial
         self.failure: StorageError | None = None  # the disk failed: nothing more is acknowledged
         self.full: DiskFull | None = None  # there is no room: what was written waits for some
 
@@ -136,8 +137,11 @@ class Driver:
         may_persist = self._committing is None and self.failure is None
         effects = self.core.ready(now_ms, self._clock.wall_ms(), may_persist=may_persist)
         self._do(effects)
-        self._note_greetings()
-        self._dial_whoever_is_missing()
+        if self._greeting:
+            self._note_greetings()
+        if effects.close or effects.notify or now_ms - self._looked_ms >= self.core.limits.gossip_tick_ms:
+            self._looked_ms = now_ms
+            self._dial_whoever_is_missing()
         if effects.persist is not None:
             self._committing = self._loop.create_task(self._commit(effects.persist))
         elif self._storage is None and self.core.local.store.log.end != self._told_end:
@@ -239,6 +243,7 @@ class Driver:
         if greeting is not None and not greeting.done():
             greeting.set_result(False)
         if not self._closed:
+            self._looked_ms = 0
             self.core.disconnected(handler.number, reason, self._clock.monotonic_ms())
             self.wake()
 
@@ -295,6 +300,7 @@ class Driver:
                     return
         finally:
             self._dialling.pop(address, None)
+            self._looked_ms = 0
             self.wake()
 
     def _note_greetings(self) -> None:
