@@ -23,15 +23,6 @@ from mmrepl.types import NodeId
 VOID: Final = b"\xc1"
 """Stands in the payload column where the payload is gone. 0xc1 is the one byte that begins no MessagePack value."""
 
-FORGOTTEN: Final = 1 << 62
-"""
-Stands for the position of the overwriting operation where there is none: everybody knows that this one is over.
-
-Such an operation stays in the log until that is cut, and is sent and saved like a live one. Do not make it a void. A
-value is written, then deleted by a tombstone; both are stable, and the tombstone is forgotten. Whoever is given the
-value by one batch and the void by the next, a newcomer or our own journal after a restart, has the value for good.
-"""
-
 Context = tuple[int, ...]
 """A causal context in packed form: one packed dot an origin, ascending."""
 
@@ -183,14 +174,6 @@ class Columns:
             segment.void(index)
         else:
             segment.buried[index] = position
-
-    def forget(self, counter: int) -> None:
-        """The operation is over, and no member will ever ask for it."""
-        offset = counter - self.base
-        if offset >= 0:
-            self.buried[offset] = FORGOTTEN
-        else:
-            self.bury(counter, 0, forget_payload=True)
 
     def settle(self, through: int, next_number: Iterator[int]) -> list[Segment]:
         """

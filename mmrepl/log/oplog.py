@@ -222,9 +222,9 @@ class OpLog:
         """The operation *packed* was overwritten by the one at *position*."""
         self.columns[packed >> COUNTER_BITS].bury(packed & COUNTER_MAX, position, forget_payload=forget_payload)
 
-    def forget(self, packed: int) -> None:
-        """The operation *packed* is over by proof."""
-        self.columns[packed >> COUNTER_BITS].forget(packed & COUNTER_MAX)
+    def is_settled(self, packed: int) -> bool:
+        """Whether the operation *packed* stands below the cut."""
+        return packed & COUNTER_MAX < self.columns[packed >> COUNTER_BITS].base
 
     def bury_voids(self, position: int) -> None:
         """Take it that every void was buried as late as *position*: after loading nobody knows any better."""

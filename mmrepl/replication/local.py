@@ -184,6 +184,7 @@ class LocalCore:
         if journal is None:
             if position > self.store.log.start:
                 self.store.log.cut(min(position, self.store.log.end))
+                self.store.forget_settled()
                 self.store.log.compact()
             return False
         if self._handed_out:

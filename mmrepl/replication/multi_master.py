@@ -449,13 +449,14 @@ class MultiMaster:
     def _forget_what_is_stable(self) -> None:
         self.acks.applied(self.local.durable_vector)
         watermark = VersionVector() if self.members.expected else self.acks.stable()
-        position = self.local.store.log.end - self.options.log_operations
+        store = self.local.store
         if watermark != self._watermark:
             self._watermark = watermark
-            if self.local.store.forget(watermark):
-                self.rejoin.note_forgotten()
-            position = max(position, self.local.store.log.prefix_below(watermark))
-        self.local.upkeep(position=position)
+            store.forget(watermark)
+        # each time anew, for a cut that found a commit under way was put off; what it settles is forgotten with it
+        self.local.upkeep(position=max(store.log.end - self.options.log_operations, store.log.prefix_below(watermark)))
+        if store.forgotten_count:
+            self.rejoin.note_forgotten()
 
     def _want(self, peer: Peer) -> None:
         assert peer.link is not None

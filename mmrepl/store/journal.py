@@ -162,6 +162,7 @@ class Journal:
         del rows[:index]
         self._merged = max(0, self._merged - index)
         changed = {segment.number for segment in log.cut(position)}
+        self.store.forget_settled()
         fresh, gone = log.compact()
         changed.update(segment.number for segment in fresh)
         for number in gone:

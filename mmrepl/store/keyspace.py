@@ -221,8 +221,13 @@ class Keyspace:
 
         A key qualifies when its dots *and its whole context* are stable (law L7; on the dot alone the dead rise).
         Then its tombstones go, so do the losers under a resolver that only selects, and the context shrinks to the
-        dots that are left. Returns the number of operations forgotten. Cost: proportional to the keys with several
-        writers, siblings or tombstones.
+        dots that are left. Operations go from below the cut of the log only, and all of a key at once. Returns how
+        many went. Cost: proportional to the keys with several writers, siblings or tombstones.
+
+        Do not forget what the log still holds. A value is written, then deleted; everybody knows, and the tombstone
+        is forgotten. Now whoever is given the value by one batch and a gap by the next, a newcomer or our own journal
+        after a restart, has the value for good. Nor forget a tombstone before the siblings that lost to it: the cut
+        takes the tombstone, and one that stands later in the log is there alone after a restart.
         """
         forgotten = 0
         for _, table in sorted(self.tables.items()):
@@ -241,9 +246,11 @@ class Keyspace:
         log = self._log
         after = [self.winner(before)] if table.resolver.selects and len(before) > 1 else before
         after = [dot for dot in after if log.columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is not None]
-        for dot in before:
-            if dot not in after:
-                log.forget(dot)
+        gone = [dot for dot in before if dot not in after]
+        if gone and not all(map(log.is_settled, before)):
+            return 0
+        for dot in gone:
+            log.bury(dot, 1, forget_payload=True)
         if after:
             highest: dict[int, int] = {}
             for dot in after:
@@ -254,7 +261,7 @@ class Keyspace:
         else:
             table.remove(key)
         self._note_events(table, key, before, after)
-        return len(before) - len(after)
+        return len(gone)
 
     # -- invariants
 

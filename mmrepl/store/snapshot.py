@@ -21,7 +21,7 @@ from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import FrameError
 from mmrepl.log.batch import Batch, expand
-from mmrepl.log.columns import FORGOTTEN, VOID, Columns, Segment
+from mmrepl.log.columns import VOID, Columns, Segment
 from mmrepl.store.store import Store
 
 CHUNK_OPERATIONS = 8192
@@ -88,7 +88,7 @@ def _live(columns: Columns, last: int, position: int) -> Iterator[tuple[int, int
                 )
     for offset in range(last - columns.base + 1):
         buried = columns.buried[offset]
-        if not buried or (buried >= position and buried != FORGOTTEN):
+        if not buried or buried >= position:
             payload = columns.payloads[offset]
             assert payload is not VOID, "what lived at the clock is held until the clock has passed it"
             yield columns.base + offset, columns.stamps[offset], columns.tables[offset], columns.keys[offset], payload

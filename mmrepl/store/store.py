@@ -15,7 +15,7 @@ from attrs import frozen
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
-from mmrepl.causality.version_vector import VersionVector
+from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.clock.hlc import HybridClock
 from mmrepl.errors import Equivocation, FrameError, TooManySiblings, UsageError, WrongContext
 from mmrepl.log.batch import Batch, expand
@@ -59,6 +59,8 @@ class Store:
         self.keyspace = Keyspace(self.log, retain=retain)
         self.hlc = HybridClock()
         self.own: Columns = self.log.origin(node)  # what we mint goes here
+        self.watermark: VersionVector = EMPTY  # what every member is known to have, as told last
+        self.forgotten_count = 0  # operations forgotten since this store was made
         for name in self.policies:
             self.table(name)
 
@@ -67,6 +69,7 @@ class Store:
         self.log = OpLog()
         self.keyspace = Keyspace(self.log, retain=self.keyspace.retain)
         self.own = self.log.origin(node)
+        self.watermark = EMPTY
         for name in self.policies:
             self.table(name)
 
@@ -376,13 +379,24 @@ class Store:
     # -- stability
 
     def forget(self, watermark: VersionVector) -> int:
-        """Forget what is over by proof, given the causally stable watermark; returns how many operations went."""
+        """
+        Forget what is over by proof, given the causally stable watermark; returns how many operations went.
+
+        What is not below the cut of the log yet goes with the cut (`forget_settled`).
+        """
+        self.watermark = watermark
+        return self.forget_settled()
+
+    def forget_settled(self) -> int:
+        """Forget by the last watermark what a cut has settled since; returns how many operations went."""
         indexes = {
             columns.index: counter
-            for origin, counter in watermark.items()
+            for origin, counter in self.watermark.items()
             if (columns := self.log.known(origin)) is not None
         }
-        return self.keyspace.forget(indexes)
+        count = self.keyspace.forget(indexes) if indexes else 0
+        self.forgotten_count += count
+        return count
 
     def check(self) -> None:
         """Assert the invariants of the log, the keyspace, and between them. Cost: proportional to the store."""
