@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any
 
 from mmrepl.causality.context import BLIND, CausalContext
-from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.ports import Durability
 from mmrepl.runtime.node import Node
@@ -210,10 +209,8 @@ class NodeTable:
     def _write(self, key: str, payload: bytes | None, context: bytes | None, durability: Durability | None) -> Written:
         level = self._backend.durability if durability is None else durability
         over = None if context is None else (CausalContext.from_bytes(context) if context else BLIND)
-        counter = self._node.put_now(self._name, key, payload, over, level)
-        store = self._backend.store
-        after = store.context(self._table, key).to_bytes()
-        return Written(Dot(store.node, counter), after, self._backend.position)
+        receipt = self._node.put_now(self._name, key, payload, over, level)
+        return Written(receipt.dot, receipt.context.to_bytes(), self._backend.position)
 
     def keys(self, start: str, *, inclusive: bool) -> Iterator[str]:
         """Present keys in order from *start* on."""

@@ -116,6 +116,11 @@ class Driver:
         self.failure: StorageError | None = None  # the disk failed: nothing more is acknowledged
         self.full: DiskFull | None = None  # there is no room: what was written waits for some
 
+    @property
+    def trouble(self) -> StorageError | None:
+        """Why nothing can be written now; None when it can."""
+        return self.failure if self.failure is not None else self.full
+
     def next_link(self) -> int:
         """A number for a new connection."""
         self._link_count += 1

@@ -18,6 +18,7 @@ from typing import Any, Self
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import AckTimeout, ClosedError, UsageError, WaitTimeout
+from mmrepl.log.oplog import OpLog
 from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
 from mmrepl.replication.local import LocalCore
 from mmrepl.replication.multi_master import MultiMaster, Options
@@ -40,6 +41,7 @@ from mmrepl.runtime.outcomes import (
 from mmrepl.runtime.status import member_rows, node_status
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.store.read import Read, read, read_payload
+from mmrepl.store.table import Table
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
 from mmrepl.values import check_key, check_table, decode, encode
 from mmrepl.wire.compression import available_compressions
@@ -116,6 +118,9 @@ class Node:
         self._sibling_listeners: list[Callable[[SiblingsEvent], None]] = []
         self._peer_listeners: list[Callable[[PeerChanged], None]] = []
         self._news = asyncio.Event()  # replaced whenever something became durable
+        self._is_persistent = False  # whether there is a disk to wait for
+        self._tables_of: OpLog | None = None  # the log that _tables belong to
+        self._tables: dict[str, Table] = {}
         self.doubt: str | None = None  # why this node took a new incarnation when it was opened
 
     # -- life
@@ -146,6 +151,7 @@ class Node:
                 if first is not None:
                     storage.commit(first.commit, Durability.SYNC)
                     local.persisted(first.position)
+            self._is_persistent = storage is not None
             self._core = core = MultiMaster(local, self._rng, self._options(), dict(meta), self._clock.monotonic_ms())
             self._driver = driver = Driver(
                 core, storage, transport, clock=self._clock, rng=self._rng,
@@ -273,7 +279,13 @@ class Node:
             StoreFailed: the disk failed; it may or may not be there after reopening.
         """
         payload = encode(value, self.limits)
-        return await self._write(table, key, payload, context, acks, timeout, durability)
+        level = self.durability if durability is None else as_level(durability)
+        if acks is not None:
+            needed(acks, 1)
+        receipt = self.put_now(table, key, payload, context, level)
+        if acks is not None or (level is Durability.SYNC and self._is_persistent):
+            await self._settled(receipt, key, acks, timeout)
+        return receipt
 
     async def delete(
         self,
@@ -286,44 +298,40 @@ class Node:
         durability: Durability | str | None = None,
     ) -> Written:
         """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
-        return await self._write(table, key, None, context, acks, timeout, durability)
-
-    async def _write(
-        self,
-        table: str,
-        key: str,
-        payload: bytes | None,
-        context: CausalContext | None,
-        acks: int | str | None,
-        timeout: float,
-        durability: Durability | str | None,
-    ) -> Written:
         level = self.durability if durability is None else as_level(durability)
         if acks is not None:
             needed(acks, 1)
-        store = self.core.local.store
-        counter = self.put_now(table, key, payload, context, level)
-        receipt = written(store, store.table(table), key, counter, context)
-        if level is Durability.SYNC or acks is not None:
-            await self.durable_at(store.log.end)
-        if acks is not None:
-            await self._acknowledged(counter, acks, timeout, key)
+        receipt = self.put_now(table, key, None, context, level)
+        if acks is not None or (level is Durability.SYNC and self._is_persistent):
+            await self._settled(receipt, key, acks, timeout)
         return receipt
 
     def put_now(
         self, table: str, key: str, payload: bytes | None, context: CausalContext | None, level: Durability
-    ) -> int:
-        """Write encoded bytes without waiting; returns the dot's counter. `durable_at` waits for the disk."""
+    ) -> Written:
+        """Write encoded bytes (None: delete) without waiting. `durable_at` waits for the disk. Errors as `put`."""
         check_key(key, self.limits)
-        core, driver = self.core, self._driver
-        assert driver is not None
-        if driver.failure is not None:
-            raise driver.failure
-        if driver.full is not None:
-            raise driver.full
-        counter = core.put(core.local.store.table(table), key, payload, self._clock.wall_ms(), context, level)
+        driver = self._driver
+        if driver is None or self._core is None:
+            raise ClosedError(f"node {self.name!r} is not running")
+        if driver.trouble is not None:
+            raise driver.trouble
+        local = self._core.local
+        store = local.store
+        if store.log is not self._tables_of:
+            self._tables_of, self._tables = store.log, {}
+        found = self._tables.get(table)
+        if found is None:
+            found = self._tables[table] = store.table(table)
+        counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
         driver.wake()
-        return counter
+        return written(store, found, key, counter, context)
+
+    async def _settled(self, receipt: Written, key: str, acks: int | str | None, timeout: float) -> None:
+        """Return when the write is durable here, and at as many members as asked for."""
+        await self.durable_at(self.core.local.store.log.end)
+        if acks is not None:
+            await self._acknowledged(receipt.dot.counter, acks, timeout, key)
 
     async def durable_at(self, position: int) -> None:
         """Return when everything before *position* of the log is durable. Raises StoreFailed."""

@@ -16,14 +16,13 @@ from mmrepl.ports import Durability
 from mmrepl.store.keyspace import SiblingsAppeared, SiblingsVanished
 from mmrepl.store.store import Store
 from mmrepl.store.table import Table
-from mmrepl.types import Value
+from mmrepl.types import NodeId, Value
 from mmrepl.values import decode
 
 Token: TypeAlias = VersionVector
 """A place in the stream of changes; it is valid at every replica."""
 
 
-@frozen
 class Written:
     """
     The receipt of a put or delete: the write's dot, and a context that covers it and what it replaced.
@@ -32,8 +31,37 @@ class Written:
     replica are the exception: a context says of each origin "up to here". Read the key where that matters.)
     """
 
-    dot: Dot
-    context: CausalContext
+    __slots__ = ("_counter", "_key", "_node", "_table", "_vector")
+
+    def __init__(self, node: NodeId, counter: int, table: str, key: str, vector: VersionVector | None) -> None:
+        # dot and context are made when somebody asks: most writers do not, and they cost more than the write
+        self._node = node
+        self._counter = counter
+        self._table = table
+        self._key = key
+        self._vector = vector  # None: the write itself, and what its node wrote before
+
+    @property
+    def dot(self) -> Dot:
+        """The write's name."""
+        return Dot(self._node, self._counter)
+
+    @property
+    def context(self) -> CausalContext:
+        """What the writer has seen of the key, this write included; for the next write of the same key."""
+        vector = VersionVector({self._node: self._counter}) if self._vector is None else self._vector
+        return CausalContext(self._table, self._key, vector)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Written):
+            return NotImplemented
+        return (self.dot, self.context) == (other.dot, other.context)
+
+    def __hash__(self) -> int:
+        return hash(self.dot)
+
+    def __repr__(self) -> str:
+        return f"Written({self.dot}, context={self.context})"
 
 
 @frozen
@@ -80,10 +108,14 @@ def siblings_event(store: Store, event: SiblingsAppeared | SiblingsVanished) -> 
 
 def written(store: Store, table: Table, key: str, counter: int, context: CausalContext | None) -> Written:
     """The receipt of the write that was just made over *context*, or over all that was shown."""
-    dot = Dot(store.node, counter)
-    if context is None:
-        return Written(dot, store.context(table, key))
-    return Written(dot, CausalContext(table.name, key, context.vector.including(dot)))
+    node = store.node
+    if context is not None:
+        vector = context.vector.including(Dot(node, counter))
+    elif table.states.get(key).__class__ is int:
+        vector = None  # the write is all there is
+    else:
+        vector = store.context(table, key).vector
+    return Written(node, counter, table.name, key, vector)
 
 
 def as_level(durability: Durability | str) -> Durability:
