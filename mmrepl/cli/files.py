@@ -1,0 +1,91 @@
+"""Commands about a store's file: verify and backup. No node is needed; the store must not be in use."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mmrepl.cli import output
+from mmrepl.cli.exits import Exit
+from mmrepl.cli.options import ANSWER, Answer, Flag
+
+StorePath = Annotated[Path, Parameter(help="The file of the store.")]
+
+
+def verify(
+    path: StorePath,
+    /,
+    *,
+    quick: Annotated[Flag, Parameter(help="Only look at each row; do not load the whole to see whether it opens.")] = (
+        False
+    ),
+    answer: Answer = ANSWER,
+) -> Exit:
+    """
+    Look for damage in a store that is not in use, and say where it is. Changes nothing.
+
+    Reads the whole file, checks every row, and loads it into memory as a node would. Ends with 4 when it finds
+    damage. A store of a running node is refused: verify a backup of it.
+    """
+    from mmrepl.cli.file_log import examine
+
+    report, found = examine(path, thorough=not quick)
+    if answer.json:
+        output.document(
+            {
+                "path": report.path,
+                "sound": report.sound,
+                "damage": [{"table": d.table, "row": d.key, "what": d.what} for d in report.damage],
+                "doubt": report.doubt,
+                "node": None if found.node is None else str(found.node),
+                "rows": report.counts,
+                "bytes": report.body_bytes,
+                "operations": found.operation_count,
+                "keys": found.key_count,
+                "version": {str(origin): counter for origin, counter in found.version.items()},
+            }
+        )
+        return Exit.OK if report.sound else Exit.STORAGE
+    for damage in report.damage:
+        output.say(f"damaged  {output.safe(str(damage))}")
+    rows = ", ".join(f"{count} {table}" for table, count in report.counts.items())
+    whose = "" if found.node is None else f" of {output.safe(str(found.node))}"
+    keys = "" if found.key_count is None else f", {found.key_count} keys"
+    verdict = "sound" if report.sound else f"{len(report.damage)} places are damaged"
+    output.say(f"{output.safe(report.path)}{whose}: {verdict}; {rows}, {found.operation_count} operations{keys}")
+    if report.doubt is not None:
+        output.say(f"opened here, the node would take a new incarnation: {output.safe(report.doubt)}")
+    return Exit.OK if report.sound else Exit.STORAGE
+
+
+def backup(
+    path: StorePath,
+    target: Annotated[Path, Parameter(help="The file to write; an older backup there is replaced.")],
+    /,
+    *,
+    answer: Answer = ANSWER,
+) -> None:
+    """
+    Copy a store that is not in use into a file which knows that it is a copy.
+
+    To restore it, stop the node and put the file in the place of its own: the node comes back as a new incarnation,
+    and learns from its peers what happened since. Do not copy a store with `cp`.
+    """
+    from mmrepl.errors import StorageError
+    from mmrepl.storage.sqlite import SqliteStorage
+
+    if not path.is_file() or not path.stat().st_size:  # else opening it would make one
+        raise StorageError(f"cannot back up {path}: there is no store in it")
+    storage = SqliteStorage(path)
+    try:
+        storage.load()
+        storage.backup(str(target))
+    finally:
+        storage.close()
+    if answer.json:
+        output.document({"path": str(path), "target": str(target), "bytes": target.stat().st_size})
+    else:
+        output.say(f"{path} is backed up in {shlex.quote(str(target))}, {target.stat().st_size} bytes")

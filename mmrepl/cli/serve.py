@@ -1,0 +1,162 @@
+"""
+The command that runs a node: serve.
+
+It stops cleanly on SIGINT and SIGTERM, whenever they come: what was written is made durable, the peers are told, the
+file is closed, and the exit code is 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from mmrepl.cli.exits import Exit
+from mmrepl.cli.options import ANSWER, Answer, Flag, Level
+from mmrepl.cli.policies import parse_policy, parse_tables
+from mmrepl.errors import StorageError, UsageError
+from mmrepl.transport.address import is_loopback
+
+if TYPE_CHECKING:  # loaded only by those who run a node: asyncio and the store are slow to load
+    from mmrepl.cli.narrator import Narrator
+    from mmrepl.runtime.node import Node
+
+
+def serve(
+    name: Annotated[str, Parameter(help="The node's name, its own within the cluster.")],
+    /,
+    *,
+    listen: Annotated[str, Parameter(help="Where peers reach it, as host:port; port 0 takes a free one.")] = (
+        "127.0.0.1:7401"
+    ),
+    peer: Annotated[
+        list[str] | None, Parameter(negative="", help="The address of another node; several times for several.")
+    ] = None,
+    client: Annotated[str, Parameter(help="Where clients reach it, in the Redis protocol; `none` for nowhere.")] = (
+        "127.0.0.1:6401"
+    ),
+    path: Annotated[Path | None, Parameter(help="The file of its store. Without it, all is kept in memory.")] = None,
+    durability: Annotated[Level, Parameter(help="What writes wait for that do not say.")] = "sync",
+    default: Annotated[
+        str, Parameter(help="Policy of tables that are not named: lww, siblings, callback:MODULE:FUNCTION.")
+    ] = "lww",
+    table: Annotated[
+        list[str] | None, Parameter(negative="", help="NAME=POLICY of one table; several times for several.")
+    ] = None,
+    cluster: Annotated[str, Parameter(help="Only nodes of one cluster talk to each other.")] = "default",
+    secret_file: Annotated[Path | None, Parameter(help="A file that holds the secret all nodes share.")] = None,
+    password_file: Annotated[Path | None, Parameter(help="A file that holds the password for clients.")] = None,
+    insecure: Annotated[Flag, Parameter(help="Allow addresses beyond this machine without secret or password.")] = (
+        False
+    ),
+    rejoin: Annotated[Flag, Parameter(help="If this node was removed, come back as a new incarnation.")] = False,
+    compress: Annotated[Flag, Parameter(help="Compress what is sent to peers, where both sides can.")] = False,
+    log_operations: Annotated[int, Parameter(help="The log is cut when longer; who is further behind gets all.")] = (
+        1_000_000
+    ),
+    config: Annotated[Path | None, Parameter(help="A TOML file with these options; the command line wins.")] = None,  # noqa: ARG001 — read by mmrepl.cli.config
+    answer: Answer = ANSWER,
+) -> Exit:
+    """
+    Run a node until it is told to stop (Ctrl-C, SIGTERM), and tell who comes and goes.
+
+    Peers and clients have a port each. Give each node the address of one other or more; the rest it learns from them.
+    With `--json`, a line for each event; the first one, `started`, has the addresses that were really bound.
+    """
+    from mmrepl.cli.narrator import Narrator
+    from mmrepl.cli.remote import password_of
+    from mmrepl.runtime.node import Node
+
+    if log_operations < 1:
+        raise UsageError(f"--log-operations must be at least 1, not {log_operations}")
+    secret, password = secret_of(secret_file), password_of(password_file)
+    if not insecure:
+        _check_protected("--listen", listen, secret is not None, "--secret-file")
+        if client != "none":
+            _check_protected("--client", client, password is not None, "--password-file")
+    node = Node(
+        name,
+        path,
+        listen=listen,
+        peers=peer or (),
+        client=None if client == "none" else client,
+        cluster=cluster,
+        default=parse_policy(default),
+        tables=parse_tables(table or []),
+        durability=durability,
+        secret=secret,
+        client_password=password,
+        insecure=insecure,
+        rejoin=rejoin,
+        compression=compress,
+        log_operations=log_operations,
+    )
+    narrator = Narrator(json=answer.json)
+    return asyncio.run(_serve(node, narrator))
+
+
+async def _serve(node: Node, narrator: Narrator) -> Exit:
+    """Start, follow, stop."""
+    told_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told_to_stop.set)
+    narrator.listen(node)
+    async with node:
+        started = f"{node.name} serves peers at {node.address}"
+        if node.client_address:
+            started += f" and clients at {node.client_address}"
+        started += f", from {node.path}" if node.path is not None else ", in memory"
+        narrator.tell(
+            "started",
+            started,
+            name=node.name,
+            node=str(node.core.local.store.node),
+            address=node.address,
+            client=node.client_address or None,
+            path=None if node.path is None else str(node.path),
+            pid=os.getpid(),
+        )
+        if node.doubt is not None:
+            narrator.tell("warning", f"it took a new incarnation: {node.doubt}", text=node.doubt)
+        following = asyncio.create_task(narrator.follow(node))
+        stopping = asyncio.create_task(told_to_stop.wait())
+        await asyncio.wait([following, stopping], return_when=asyncio.FIRST_COMPLETED)
+        following.cancel()
+        stopping.cancel()
+        await asyncio.wait([following, stopping])
+        if not following.cancelled():
+            following.result()  # a defect in telling is told, too
+        failure = node.status()["storage"]["failure"]
+        narrator.tell("stopping", f"{node.name} stops")
+    narrator.tell("stopped", f"{node.name} has stopped")
+    if failure is not None:
+        raise StorageError(f"the disk failed: {failure}")
+    return Exit.OK
+
+
+def _check_protected(option: str, address: str, protected: bool, protection: str) -> None:
+    """Refuse, in the words of the command line, what the node would refuse."""
+    if not protected and not is_loopback(address):
+        raise UsageError(
+            f"{option} {address} can be reached from other machines, and nothing protects it: "
+            f"give {protection}, or say --insecure"
+        )
+
+
+def secret_of(path: Path | None) -> bytes | None:
+    """The secret in a file: its bytes without the newline at their end. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the secret cannot be read from {path}: {error.strerror}") from None
+    secret = secret.removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise UsageError(f"the secret file {path} is empty")
+    return secret
