@@ -185,26 +185,52 @@ class Columns:
         if count <= 0:
             return []
         changed: list[Segment] = []
-        segment = self.segments[-1] if self.segments else None
-        for offset in range(count):
-            if self.buried[offset] or self.payloads[offset] is VOID:
-                continue
-            if segment is None or len(segment) >= SEGMENT_OPERATIONS:
-                segment = Segment(next(next_number))
-                self.segments.append(segment)
-            if not changed or changed[-1] is not segment:
-                changed.append(segment)
-            counter = self.base + offset
-            context = self.contexts.get(counter)
-            segment.append(
-                counter, self.stamps[offset], self.tables[offset], self.keys[offset], self.payloads[offset], context
-            )
+        for first, high in self._live_runs(count):
+            low = first
+            while low < high:
+                segment = self.segments[-1] if self.segments else None
+                if segment is None or len(segment) >= SEGMENT_OPERATIONS:
+                    segment = Segment(next(next_number))
+                    self.segments.append(segment)
+                if not changed or changed[-1] is not segment:
+                    changed.append(segment)
+                end = min(high, low + SEGMENT_OPERATIONS - len(segment))
+                self._settle_run(segment, low, end)
+                low = end
         for column in (self.positions, self.stamps, self.tables, self.keys, self.payloads, self.buried):
             del column[:count]
         if self.contexts:
             self.contexts = {counter: context for counter, context in self.contexts.items() if counter > through}
         self.base = through + 1
         return changed
+
+    def _live_runs(self, count: int) -> Iterator[tuple[int, int]]:
+        """Offsets below *count* whose operations live, as (first, end)."""
+        if VOID not in self.payloads[:count] and not any(self.buried[:count]):
+            yield 0, count
+            return
+        dead = [buried or payload is VOID for buried, payload in zip(self.buried[:count], self.payloads, strict=False)]
+        low = 0
+        while low < count:
+            if dead[low]:
+                low += 1
+                continue
+            high = low + 1
+            while high < count and not dead[high]:
+                high += 1
+            yield low, high
+            low = high
+
+    def _settle_run(self, segment: Segment, low: int, high: int) -> None:
+        """Append the operations at offsets from *low* to before *high* to a segment, a slice a column."""
+        first, end = self.base + low, self.base + high
+        segment.counters.extend(range(first, end))
+        segment.stamps.extend(self.stamps[low:high])
+        segment.tables.extend(self.tables[low:high])
+        segment.keys += self.keys[low:high]
+        segment.payloads += self.payloads[low:high]
+        if self.contexts:
+            segment.contexts.update((n, self.contexts[n]) for n in range(first, end) if n in self.contexts)
 
     def compact(self) -> tuple[list[Segment], list[int]]:
         """

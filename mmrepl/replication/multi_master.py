@@ -76,6 +76,7 @@ class Options:
     secret: bytes | None = None
     compressions: tuple[str, ...] = ()  # what this host can read, in order of preference
     log_operations: int = 1_000_000  # the log is cut when longer, even if a member still lacks some of it
+    cut_operations: int = 4096  # the log is cut, and tombstones forgotten, when so many operations are stable
     durability: Durability = Durability.SYNC  # of what is received
     rejoin: bool = False  # come back as a new incarnation if this node was removed
 
@@ -449,12 +450,15 @@ class MultiMaster:
     def _forget_what_is_stable(self) -> None:
         self.acks.applied(self.local.durable_vector)
         watermark = VersionVector() if self.members.expected else self.acks.stable()
-        store = self.local.store
-        if watermark != self._watermark:
-            self._watermark = watermark
+        self._watermark = watermark
+        store, options = self.local.store, self.options
+        position = max(store.log.end - options.log_operations, store.log.prefix_below(watermark))
+        if position - store.log.start >= options.cut_operations:
+            # only what the cut settles can be forgotten; both walk over much, and write much, so not for a trifle
             store.forget(watermark)
-        # each time anew, for a cut that found a commit under way was put off; what it settles is forgotten with it
-        self.local.upkeep(position=max(store.log.end - self.options.log_operations, store.log.prefix_below(watermark)))
+            self.local.upkeep(position=position)
+        else:
+            self.local.upkeep(position=0)
         if store.forgotten_count:
             self.rejoin.note_forgotten()
 
