@@ -1,0 +1,369 @@
+"""
+A cluster to play with: several nodes, one process, virtual time.
+
+    >>> cluster = Cluster(["paris", "tokyo", "lima"], seed=7)
+    >>> cluster.partition({"paris"}, {"tokyo", "lima"})
+    >>> _ = cluster["paris"].put("k", 1), cluster["lima"].put("k", 2)
+    >>> cluster.heal()
+    >>> cluster.run_until_converged()
+    >>> [node.get("k") for node in cluster]
+    [2, 2, 2]
+
+Nothing happens by itself: time passes when `run` or `run_until_converged` is called. The nodes run the real core, log,
+codec and framing; the network, the disks and the clocks are made of a seed, and a seed gives the same run every time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from attrs import evolve
+
+from mmrepl.causality.dot import Dot
+from mmrepl.causality.version_vector import EMPTY, VersionVector
+from mmrepl.errors import UsageError, WaitTimeout
+from mmrepl.replication.multi_master import MultiMaster
+from mmrepl.resolvers import LastWriterWins, Resolver
+from mmrepl.sim.diagram import Diagram
+from mmrepl.sim.handle import NodeHandle
+from mmrepl.sim.history import Did, Final, Forgiven, History, Place
+from mmrepl.sim.network import Network, Weather
+from mmrepl.sim.node import Settings, SimNode
+from mmrepl.sim.topology import Edge, edges_of
+from mmrepl.sim.trace import Trace
+from mmrepl.sim.world import World
+from mmrepl.store.read import resolve
+
+SETTLED_MS = 1_000
+"""A cluster is made with its nodes connected: so long it has to find itself before anything else happens."""
+
+
+class Cluster:
+    """
+    Nodes by name, on a network that you cut and heal.
+
+    *tables* and *default* choose resolvers, as for a `Replica`. *topology* is ``"mesh"``, ``"star"`` (around the first
+    name), ``"line"``, ``"ring"``, ``"random"``, or a list of pairs of names. *weather* is what the network does to
+    messages; by default it delays them by a few milliseconds. *settings* has the rarer knobs.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        seed: int = 0,
+        tables: Mapping[str, Resolver] | None = None,
+        default: Resolver | None = None,
+        topology: str | Iterable[Edge] = "mesh",
+        weather: Weather | None = None,
+        datagrams: bool = False,
+        settings: Settings | None = None,
+        settle: bool = True,
+    ) -> None:
+        self.names = list(names)
+        if len(set(self.names)) != len(self.names) or not self.names:
+            raise UsageError("a cluster needs names for its nodes, each once")
+        base = settings or Settings()
+        self.settings = evolve(
+            base,
+            tables=dict(tables) if tables is not None else base.tables,
+            default=default if default is not None else base.default,
+        )
+        self.seed = seed
+        self.world = World(seed)
+        self.trace = Trace()
+        self.history = _history_for(self.settings)
+        self.network = Network(self.world, datagrams=datagrams)
+        self.fired = self.network.fired  # how often each fault took effect
+        self.messages: Counter[str] = Counter()  # that arrived, by type
+        self._weather = weather
+        self._held: list[tuple[str, str]] = []
+        self._dead: dict[str, str] = {}
+        self._mesh = topology == "mesh"
+        self.edges = edges_of(self.names, topology, self.world.dice("topology"))
+        self.nodes: dict[str, SimNode] = {}
+        for name in self.names:
+            self._make(name)
+        for name in self.names:
+            self.nodes[name].start()
+        if settle:
+            self.run(SETTLED_MS)
+
+    def _make(self, name: str) -> SimNode:
+        """A node that is not started yet. Of an edge, the node that comes first in the list dials; of some, both."""
+        both = self.world.dice("both dial", name).random() < 0.25
+        expected = tuple(
+            address_of(other)
+            for one, two in self.edges
+            for me, other, dials in ((one, two, True), (two, one, both))
+            if me == name and dials
+        )
+        node = self.nodes[name] = SimNode(self, name, address_of(name), expected, mesh=self._mesh)
+        if self._weather is not None:
+            for other in self.names:
+                if other != name:
+                    for path in (self.network.path(name, other), self.network.path(other, name)):
+                        path.weather = evolve(self._weather)
+        return node
+
+    # -- nodes
+
+    def __getitem__(self, name: str) -> NodeHandle:
+        """What clients see of a node. Raises UsageError for a name that is none."""
+        return NodeHandle(self, self.node(name))
+
+    def __iter__(self) -> Iterator[NodeHandle]:
+        return (self[name] for name in self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def node(self, name: str) -> SimNode:
+        """The simulated node itself. Raises UsageError."""
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise UsageError(f"no node is called {name!r}; there are {', '.join(self.names)}") from None
+
+    def up(self) -> list[SimNode]:
+        """Nodes whose process runs, in order of their making."""
+        return [node for node in self.nodes.values() if node.is_up]
+
+    def core(self, name: str) -> MultiMaster:
+        """The core of a node, for those who want to look inside. Raises ClosedError while it is down."""
+        return self.node(name).store_core
+
+    def join(self, name: str, peers: Collection[str] | None = None) -> NodeHandle:
+        """A new node, empty, that knows *peers* (all, if None)."""
+        if name in self.nodes:
+            raise UsageError(f"{name!r} is here already")
+        self.edges += [(name, other) for other in (self.names if peers is None else sorted(peers))]
+        self.names.append(name)
+        self.note(f"{name} joins")
+        self._make(name).start()
+        return self[name]
+
+    def remove(self, name: str, *, at: str) -> None:
+        """Take *name* out of the cluster, at node *at*, from where it spreads."""
+        self.core(at).remove(name)
+        self.note(f"{at} removes {name}")
+        self.node(at)._wake()
+
+    # -- what happens to nodes
+
+    def crash(self, name: str, *, power: bool = False) -> None:
+        """The process dies at once; with *power* the machine does, and what was not synced may be lost."""
+        node = self.node(name)
+        if node.is_up:
+            self.note(f"{name} loses power" if power else f"{name} crashes")
+            node.stop("lost power" if power else "crashed", power=power)
+
+    def restart(self, name: str) -> None:
+        """Start it again, on its own disk."""
+        node = self.node(name)
+        if not node.is_up:
+            self.note(f"{name} restarts")
+            node.start()
+
+    def pause(self, name: str) -> None:
+        """It stands still, as under SIGSTOP; what is sent to it waits."""
+        self.note(f"{name} stands still")
+        self.node(name).pause()
+
+    def resume(self, name: str) -> None:
+        """It goes on."""
+        self.note(f"{name} goes on")
+        self.node(name).resume()
+
+    def skew(self, name: str, ms: int) -> None:
+        """Set a wall clock forward by *ms* milliseconds, or back."""
+        self.note(f"the clock of {name} jumps by {ms} ms")
+        self.node(name).clock.jump(ms)
+
+    def wipe(self, name: str) -> None:
+        """Everything on the disk of a node that is down is lost. Raises UsageError while it is up."""
+        node = self.node(name)
+        if node.is_up:
+            raise UsageError(f"{name} is up: crash it first")
+        self.note(f"the disk of {name} is wiped")
+        node.disk.wipe()
+        node.durable_version = node.synced_version = EMPTY
+        self.forgive(name, "wiped")
+
+    # -- what happens to the network
+
+    def partition(self, *groups: Collection[str]) -> None:
+        """
+        Nodes of different groups no longer hear each other; nodes that stand in no group are a group of their own.
+
+        What is sent across waits, as in a network that has lost its way, and arrives after `heal`.
+        """
+        for group in groups:
+            for name in group:
+                self.node(name)
+        rest = {name for name in self.names if not any(name in group for group in groups)}
+        parts = [set(group) for group in groups] + ([rest] if rest else [])
+        self.heal(quietly=True)
+        self.note("partition " + " | ".join(" ".join(sorted(part)) for part in parts))
+        for part in parts:
+            for one in sorted(part):
+                for other in self.names:
+                    if other not in part:
+                        self._hold(one, other)
+
+    def hold(self, source: str, target: str, *, both: bool = False) -> None:
+        """What *source* sends to *target* waits until `heal`; with *both*, the other way too."""
+        self.note(f"{source} {'<' if both else ''}-> {target} is held")
+        self._hold(source, target)
+        if both:
+            self._hold(target, source)
+
+    def cut(self, one: str, other: str) -> None:
+        """Reset the connections between two nodes. They dial again."""
+        self.note(f"{one} -/- {other} is cut")
+        self.network.cut(one, other)
+
+    def heal(self, *, quietly: bool = False) -> None:
+        """Everything that was held is let go."""
+        if self._held and not quietly:
+            self.note("heal")
+        held, self._held = self._held, []
+        for source, target in held:
+            self.network.let_go(source, target)
+
+    def _hold(self, source: str, target: str) -> None:
+        self._held.append((source, target))
+        self.network.hold(source, target)
+
+    def note(self, text: str) -> None:
+        """Write down what was done to the world."""
+        self.history.add(Did(self.world.now_ms, text))
+        self.trace.add(self.world.now_ms, "-", "did", text)
+
+    # -- time
+
+    @property
+    def now_ms(self) -> int:
+        """Milliseconds since the beginning."""
+        return self.world.now_ms
+
+    def run(self, ms: int) -> None:
+        """Let time pass."""
+        self.world.run_until(self.world.now_ms + ms)
+
+    def run_until_converged(self, limit_ms: int = 60_000) -> int:
+        """
+        Let time pass until all nodes that are up show the same; returns how long that took, in ms.
+
+        Raises:
+            WaitTimeout: they do not after *limit_ms*; says what still differs.
+        """
+        start, step = self.world.now_ms, 10
+        self.world.run_until(start)
+        while (difference := self.difference()) is not None:
+            if self.world.now_ms - start >= limit_ms:
+                raise WaitTimeout(f"not converged after {limit_ms} ms: {difference}")
+            self.run(step)
+            step = min(step + 5, 100)
+        return self.world.now_ms - start
+
+    def difference(self) -> str | None:
+        """What differs between nodes that are up, in a sentence; None when they are equal."""
+        up = self.up()
+        if not up:
+            return None
+        first = up[0]
+        for other in up[1:]:
+            ours, theirs = (node.store_core.local.store.version for node in (first, other))
+            if ours != theirs:
+                return _lacking(first.name, ours, other.name, theirs)
+        states = [(node.name, *shown(node.store_core)) for node in up]
+        _, _, payloads = states[0]
+        for name, _, theirs_shown in states[1:]:
+            for place in sorted(payloads.keys() | theirs_shown.keys()):
+                if payloads.get(place) != theirs_shown.get(place):
+                    table, key = place
+                    where = f"key {key!r}" + (f" of table {table!r}" if table else "")
+                    return f"{where} reads {payloads.get(place)!r} at {first.name} and {theirs_shown.get(place)!r} at {name}"
+        return None
+
+    @property
+    def converged(self) -> bool:
+        """Whether all nodes that are up show the same."""
+        return self.difference() is None
+
+    # -- to look at
+
+    def diagram(self, *, width: int = 100) -> Diagram:
+        """What happened, as a space-time diagram: lanes are nodes, time goes down."""
+        return Diagram.of(self.names, self.history, width=width)
+
+    def finals(self) -> list[Final]:
+        """Everything that the nodes which are up show now."""
+        found = []
+        for node in self.up():
+            core = node.store_core
+            siblings, payloads = shown(core)
+            watermark = core.acks.stable() if not core.members.expected else EMPTY
+            found.append(Final(node.name, core.local.store.version, watermark, siblings, payloads))
+        return found
+
+    def check(self) -> None:
+        """Assert the invariants of every core."""
+        for node in self.up():
+            node.store_core.check()
+
+    # -- for the nodes
+
+    def holders(self, dot: Dot) -> int:
+        """At how many members a write is on disk, whatever they say."""
+        return sum(node.durable_version.covers(dot) for node in self.nodes.values())
+
+    def crashed(self, node: SimNode) -> None:
+        """A node died by itself. Whoever drives the cluster may want to know, and replaces this."""
+        self.note(f"{node.name} dies")
+
+    def forgive(self, name: str, why: str) -> None:
+        """A disk lost something: writes that no disk has may be missing from here on."""
+        held = EMPTY
+        for node in self.nodes.values():
+            held = held.join(node.durable_version)
+        lost = frozenset(event.dot for event in self.history.writes() if not held.covers(event.dot))
+        self.history.add(Forgiven(self.world.now_ms, name, lost, why))
+
+
+def address_of(name: str) -> str:
+    """Where a node listens at first."""
+    return f"{name}:7400"
+
+
+def shown(
+    core: MultiMaster,
+) -> tuple[dict[Place, tuple[tuple[Dot, int, bytes | None], ...]], dict[Place, bytes | None]]:
+    """The live siblings of every key of a core, and what its resolver makes of them. Keys that show nothing are out."""
+    store = core.local.store
+    siblings: dict[Place, tuple[tuple[Dot, int, bytes | None], ...]] = {}
+    payloads: dict[Place, bytes | None] = {}
+    for name in store.table_names():
+        table = store.table(name)
+        for key in sorted(table.states):
+            resolution, live = resolve(store, table, key)
+            siblings[name, key] = tuple((s.dot, s.timestamp, s.payload) for s in live)
+            if resolution.payload is not None:
+                payloads[name, key] = resolution.payload
+    return siblings, payloads
+
+
+def _history_for(settings: Settings) -> History:
+    default = settings.default if settings.default is not None else LastWriterWins()
+    selecting = {name for name, resolver in settings.tables.items() if resolver.selects}
+    keeping = {name for name, resolver in settings.tables.items() if not resolver.selects}
+    return History(selecting=selecting, keeping=keeping, default_selects=default.selects)
+
+
+def _lacking(one: str, ours: VersionVector, other: str, theirs: VersionVector) -> str:
+    for name, vector, ahead in ((one, ours, theirs), (other, theirs, ours)):
+        for origin, (first, last) in vector.lacks(ahead).items():
+            return f"{name} lacks writes {first} to {last} of {origin}"
+    return f"{one} has {ours}, {other} has {theirs}"

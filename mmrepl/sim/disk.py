@@ -1,0 +1,248 @@
+"""
+Disks that lose, tear, rot, fill up and fail.
+
+A `SimDisk` is a file of records, one a commit, each with its length, its serial number, its level and a checksum. What
+was synced stays; of what was not, a loss of power keeps the first few records whole and perhaps tears the next. Opening
+reads the file as a log is read: an end that is torn is cut off *and said aloud* (a doubt, by law L2, for it could have
+been more than it looks), damage in the middle is `StoreCorrupt`, and so is a record that is missing.
+
+A write that is under way when the process dies is there afterwards or it is not. The death of the process alone loses
+nothing that was written.
+"""
+
+from __future__ import annotations
+
+import struct
+from random import Random
+from zlib import crc32
+
+import msgspec
+
+from mmrepl.errors import ClosedError, DiskFull, StoreCorrupt, StoreFailed, UsageError
+from mmrepl.ports import Commit, Durability
+from mmrepl.storage.loaded import LoadedStore
+from mmrepl.storage.memory import Contents
+
+_HEAD = struct.Struct(">IIQB")  # checksum of all that follows, length of the body, serial number, level
+HEAD_BYTES = _HEAD.size
+
+
+class _Body(msgspec.Struct, array_like=True, frozen=True):
+    batches: dict[int, bytes]
+    drop: tuple[int, int] | None
+    segments: dict[int, bytes | None]
+    meta: dict[str, bytes | None]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Body)
+
+
+class SimDisk:
+    """What a simulated node remembers on. Outlives the node; a `SimStorage` is its door."""
+
+    def __init__(self) -> None:
+        self._records: list[bytes] = []
+        self._synced = 0  # records before this index survive a loss of power
+        self._serial = 0
+        self._doubt: str | None = None
+        self.full = False  # the next commits are refused whole
+        self.failing = False  # the next commit fails, and the fate of what it held is unknown
+        self.lying = False  # the next commit is claimed to be written, and is not
+        self.holder: SimStorage | None = None
+        self.torn_count = 0  # ends that were cut off on opening
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+        return sum(map(len, self._records))
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was ever written."""
+        return not self._records
+
+    # -- what happens to it
+
+    def lose_power(self, rng: Random) -> int:
+        """The machine dies. Of what was not synced any number is kept, and the next record may be torn. Lost count."""
+        self.holder = None
+        unsynced = len(self._records) - self._synced
+        if not unsynced:
+            return 0
+        kept = self._synced + rng.randrange(unsynced + 1)
+        weak = any(record[HEAD_BYTES - 1] == Durability.NONE for record in self._records[self._synced :])
+        lost = self._records[kept:]
+        del self._records[kept:]
+        if weak:
+            # Doubt even when all were kept: nobody could tell from the disk.
+            self._doubt = f"the machine lost power with {unsynced} commits not yet synced"
+        if lost and rng.random() < 0.5:
+            self._records.append(_torn(lost[0], rng))
+        self._synced = len(self._records)
+        return len(lost)
+
+    def rot(self, rng: Random) -> str:
+        """One bit flips, anywhere; returns where."""
+        index = rng.randrange(len(self._records))
+        record = bytearray(self._records[index])
+        place = rng.randrange(len(record))
+        record[place] ^= 1 << rng.randrange(8)
+        self._records[index] = bytes(record)
+        return f"bit of byte {place} of record {index} of {len(self._records)}"
+
+    def unwrite(self) -> None:
+        """The process died while it wrote its last record, which is not there."""
+        if len(self._records) > self._synced:
+            self._records.pop()
+            self._serial -= 1
+
+    def wipe(self) -> None:
+        """All is gone."""
+        self._records, self._synced, self._serial, self._doubt = [], 0, 0, None
+        self.full = self.failing = self.lying = False
+        self.holder = None
+
+    def copy(self) -> SimDisk:
+        """A backup of the bytes."""
+        twin = SimDisk()
+        twin._records, twin._synced, twin._serial = list(self._records), len(self._records), self._serial
+        twin._doubt = self._doubt
+        return twin
+
+    def restore(self, backup: SimDisk, doubt: str | None) -> None:
+        """Put the bytes of an earlier copy in place of these. *doubt*: what the storage would notice of it."""
+        self._records, self._synced = list(backup._records), len(backup._records)
+        self._serial, self._doubt = backup._serial, doubt
+        self.holder = None
+
+    # -- for the storage
+
+    def append(self, commit: Commit, level: Durability) -> None:
+        """Write a record; synced when `sync` is called. Raises DiskFull, StoreFailed."""
+        if self.full:
+            raise DiskFull("no space left on the simulated disk")
+        body = _encoder.encode(
+            _Body(dict(commit.batches), commit.drop_batches, dict(commit.segments), dict(commit.meta))
+        )
+        if self.failing:
+            self.failing = False
+            raise StoreFailed("the simulated disk failed: an error of the medium")
+        if self.lying:
+            self.lying = False
+            self._serial += 1
+            return
+        self._records.append(_record(body, self._serial, level))
+        self._serial += 1
+        self._doubt = None  # the first commit settles it
+
+    def sync(self) -> None:
+        """What was written survives a loss of power from now on."""
+        self._synced = len(self._records)
+
+    def read(self) -> LoadedStore:
+        """What the file holds. Raises StoreCorrupt, with the place of the damage."""
+        data = b"".join(self._records)
+        contents = Contents()
+        at = serial = 0
+        records: list[bytes] = []
+        while at < len(data):
+            record = _record_at(data, at)
+            if record is None:
+                self._end_at(data, at, serial)
+                break
+            number, body = _HEAD.unpack_from(record)[2], record[HEAD_BYTES:]
+            if number != serial:
+                raise StoreCorrupt(f"record {serial} at byte {at} is missing: record {number} stands in its place")
+            decoded = _decoder.decode(body)
+            contents.apply(Commit(decoded.batches, decoded.drop, decoded.segments, decoded.meta))
+            records.append(record)
+            at, serial = at + len(record), serial + 1
+        self._records, self._serial = records, serial
+        self._synced = min(self._synced, len(records))
+        return LoadedStore(
+            contents.meta, self._doubt, lambda: iter(contents.segments.items()), lambda: iter(contents.batches.items())
+        )
+
+    def _end_at(self, data: bytes, at: int, serial: int) -> None:
+        """What stands at byte *at* is no record. A torn end if nothing readable follows; else damage."""
+        for later in range(at + 1, len(data) - HEAD_BYTES + 1):
+            if _HEAD.unpack_from(data, later)[2] in (serial, serial + 1) and _record_at(data, later) is not None:
+                raise StoreCorrupt(f"record {serial} at byte {at} is damaged: a readable one follows at byte {later}")
+        self.torn_count += 1
+        self._doubt = self._doubt or f"an end of {len(data) - at} bytes was torn, and cut off"
+
+
+def _record(body: bytes, serial: int, level: Durability) -> bytes:
+    head = _HEAD.pack(0, len(body), serial, level)[4:]
+    return crc32(body, crc32(head)).to_bytes(4) + head + body
+
+
+def _record_at(data: bytes, at: int) -> bytes | None:
+    """The record that begins at byte *at*, if one does."""
+    if len(data) - at < HEAD_BYTES:
+        return None
+    checksum, length, _, _ = _HEAD.unpack_from(data, at)
+    record = data[at : at + HEAD_BYTES + length]
+    if len(record) < HEAD_BYTES + length or crc32(record[4:]) != checksum:
+        return None
+    return record
+
+
+def _torn(record: bytes, rng: Random) -> bytes:
+    """A record of which only a beginning reached the disk; the rest is missing, zeros or rubbish."""
+    kept = rng.randrange(len(record))
+    rest = len(record) - kept
+    kind = rng.randrange(3)
+    if kind == 0:
+        return record[:kept]
+    return record[:kept] + (bytes(rest) if kind == 1 else rng.randbytes(rest))
+
+
+class SimStorage:
+    """The `mmrepl.ports.Storage` over a disk, for one life of a node."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk = disk
+        self._failed = False
+
+    def load(self) -> LoadedStore:
+        """What the disk holds. Raises StoreCorrupt."""
+        self._disk.holder = self
+        return self._disk.read()
+
+    def write(self, commit: Commit, durability: Durability) -> None:
+        """The first half of a commit: it is written, and not yet synced. Raises DiskFull, StoreFailed."""
+        self._alive()
+        try:
+            self._disk.append(commit, durability)
+        except StoreFailed:
+            self._failed = True
+            raise
+
+    def finish(self, durability: Durability) -> None:
+        """The second half: it is as durable as was asked for."""
+        self._alive()
+        if durability is not Durability.NONE:
+            self._disk.sync()
+
+    def commit(self, commit: Commit, durability: Durability) -> None:
+        """Both halves."""
+        self.write(commit, durability)
+        self.finish(durability)
+
+    def backup(self, target: str) -> None:
+        """Copies are made of the disk itself. Raises UsageError."""
+        raise UsageError(f"a simulated disk is copied by SimDisk.copy, not to {target}")
+
+    def close(self) -> None:
+        """Sync and let go. Idempotent."""
+        if self._disk.holder is self:
+            self._disk.sync()
+            self._disk.holder = None
+
+    def _alive(self) -> None:
+        if self._failed:
+            raise StoreFailed("the simulated disk has failed before: open the store again")
+        if self._disk.holder is not self:
+            raise ClosedError("the node of this storage is dead")

@@ -1,0 +1,422 @@
+"""
+Faults: what the world does to a cluster, each counted where it takes effect.
+
+`Faults` plans the faults of a mix over the safety phase; each undoes itself after a while, and `end` undoes all. The
+names are those of `mmrepl.sim.mix.FAULTS`, with their row in the catalogue of faults. `FLOORS` says how often each must
+have fired in a thousand seeds before the batch counts for anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
+
+from attrs import evolve
+
+from mmrepl.causality.version_vector import EMPTY, VersionVector
+from mmrepl.errors import MmreplError
+from mmrepl.sim.cluster import Cluster
+from mmrepl.sim.disk import SimDisk
+from mmrepl.sim.mix import Mix
+from mmrepl.sim.network import Weather
+from mmrepl.sim.node import SimNode
+
+FLOORS: Mapping[str, int] = {
+    "lost": 10_000, "repeated": 5_000, "reordered": 5_000, "flipped": 300, "cut in frame": 20, "overflow": 300,
+    "slow link": 100, "partition": 1_000, "one way": 500, "flapping": 200, "jam": 500, "cut": 300, "replayed": 300,
+    "swapped addresses": 50, "crash": 3_000, "crashed at an effect": 1_000, "crash of all": 300,
+    "crash in recovery": 300, "pause": 300, "slow process": 100, "loss of power": 500, "unsynced lost": 100,
+    "disk failed": 200, "disk full": 200, "rot": 100, "wiped": 300, "restored": 200, "slow disk": 100,
+    "clock jumps": 500, "clock stands": 300, "clock drifts": 100, "clock far ahead": 300, "join": 200,
+    "removed": 200, "removed for good": 50, "snapshot joined": 200, "congested": 20,
+}  # fmt: skip
+"""How often each fault must have fired in a batch of 1,000 seeds with all of them."""
+
+
+def below_floors(fired: Counter[str], seed_count: int) -> dict[str, tuple[int, int]]:
+    """Faults that fired less often than their floor asks of so many seeds: name to (times, floor)."""
+    wanted = {name: floor * seed_count // 1_000 for name, floor in FLOORS.items()}
+    return {name: (fired[name], floor) for name, floor in wanted.items() if fired[name] < floor}
+
+
+class Faults:
+    """Plans the faults of *mix* within the next *duration_ms*."""
+
+    def __init__(self, cluster: Cluster, mix: Mix, duration_ms: int) -> None:
+        self.cluster = cluster
+        self.mix = mix
+        self.over = False
+        self.gone: set[str] = set()  # nodes that will not come back
+        self._rng: Random = cluster.world.dice("faults")
+        self._undo: list[Callable[[], None]] = []
+        self._backups: dict[str, list[tuple[SimDisk, VersionVector]]] = {}
+        self._joined = 0
+        cluster.crashed = self._died  # type: ignore[method-assign]
+        start = cluster.now_ms
+        for name, times in mix.faults.items():
+            for _ in range(times):
+                cluster.world.at(start + self._rng.randrange(duration_ms), self._fire, name)
+        if {"restored", "set back"} & mix.faults.keys():
+            for _ in range(6):
+                cluster.world.at(start + self._rng.randrange(duration_ms), self._back_up)
+
+    def _fire(self, name: str) -> None:
+        if not self.over and getattr(self, "_" + name.replace(" ", "_"))():
+            self.cluster.fired[name] += 1
+
+    def end(self) -> None:
+        """No more faults: the network is calm, everybody is up, clocks are right."""
+        cluster = self.cluster
+        self.over = True
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+        for _, _, path in cluster.network.paths():
+            path.weather = Weather("constant", 3)
+        for node in list(cluster.nodes.values()):
+            node.clock.set_right(500)
+            node.die_after = None
+            node.slow_ms = node.disk_ms = 0
+            node.disk.full = node.disk.failing = node.disk.lying = False
+            node.resume()
+            if not node.is_up and node.name not in self.gone:
+                node.start()
+        if cluster.network.datagrams:
+            for one in cluster.names:
+                for other in cluster.names:
+                    if one < other:
+                        cluster.network.cut(one, other)
+        cluster.note("the faults are over")
+
+    # -- helpers
+
+    def _some(self, *, up: bool | None = True) -> SimNode | None:
+        nodes = [
+            node for node in self.cluster.nodes.values()
+            if node.name not in self.gone and (up is None or (node.is_up and not node.paused) == up)
+        ]  # fmt: skip
+        return nodes[self._rng.randrange(len(nodes))] if nodes else None
+
+    def _two(self) -> tuple[str, str] | None:
+        names = self.cluster.names
+        return tuple(self._rng.sample(names, 2)) if len(names) > 1 else None  # type: ignore[return-value]
+
+    def _for_a_while(self, undo: Callable[[], None], least_ms: int, most_ms: int) -> None:
+        """Undo something once, after a while or at the end."""
+        done = False
+
+        def once() -> None:
+            nonlocal done
+            if not done:
+                done = True
+                undo()
+
+        self._undo.append(once)
+        self.cluster.world.after(self._rng.randint(least_ms, most_ms), once)
+
+    def _hold(self, paths: list[tuple[str, str]], least_ms: int, most_ms: int) -> None:
+        network = self.cluster.network
+        for source, target in paths:
+            network.hold(source, target)
+
+        def undo() -> None:
+            for source, target in paths:
+                network.let_go(source, target)
+
+        self._for_a_while(undo, least_ms, most_ms)
+
+    def _died(self, node: SimNode) -> None:
+        """A node died by itself: somebody starts it again."""
+        self._restart_later(node)
+
+    def _restart_later(self, node: SimNode, *, die_after: int | None = None) -> None:
+        def restart() -> None:
+            if not node.is_up and not self.over and node.name not in self.gone:
+                node.start()
+                node.die_after = die_after
+
+        self.cluster.world.after(self._rng.choice((10, 200, 1_500)), restart)
+
+    # -- the network
+
+    def _partition(self) -> bool:
+        names = list(self.cluster.names)
+        if len(names) < 2:
+            return False
+        rng = self._rng
+        rng.shuffle(names)
+        shape = rng.randrange(4)
+        size = 1 if shape == 0 else max(1, len(names) // 2)
+        ours, theirs = names[:size], names[size:]
+        if shape == 2 and len(theirs) > 1:  # a bridge: one of theirs is heard by both sides
+            theirs = theirs[1:]
+        if shape == 3 and len(names) > 3:  # every node loses sight of its successor's successor
+            pairs = [(names[i], names[(i + 2) % len(names)]) for i in range(len(names))]
+        else:
+            pairs = [(one, other) for one in ours for other in theirs]
+        self.cluster.note("partition of " + ", ".join(f"{a}|{b}" for a, b in pairs))
+        self._hold(pairs + [(b, a) for a, b in pairs], 100, 4_000)
+        return True
+
+    def _one_way(self) -> bool:
+        pair = self._two()
+        if pair is None:
+            return False
+        self.cluster.note(f"{pair[0]} no longer reaches {pair[1]}")
+        self._hold([pair], 300, 4_000)
+        return True
+
+    def _flapping(self) -> bool:
+        pair = self._two()
+        if pair is None:
+            return False
+        for beat in range(8):
+            self.cluster.world.after(beat * 150, self._flap, pair)
+        return True
+
+    def _flap(self, pair: tuple[str, str]) -> None:
+        if not self.over:
+            self._hold([pair, pair[::-1]], 40, 100)
+
+    def _jam(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        others = [name for name in self.cluster.names if name != node.name]
+        self.cluster.note(f"what is sent to {node.name} jams")
+        for other in others:
+            self._hold([(other, node.name)], 100, 1_500)
+        return bool(others)
+
+    def _cut(self) -> bool:
+        pair = self._two()
+        return pair is not None and self.cluster.network.cut(*pair) > 0
+
+    def _replayed(self) -> bool:
+        return self.cluster.network.datagrams and self.cluster.network.replay(self._rng)
+
+    def _swapped_addresses(self) -> bool:
+        nodes = [node for node in self.cluster.nodes.values() if node.name not in self.gone]
+        if len(nodes) < 2:
+            return False
+        one, other = self._rng.sample(nodes, 2)
+        for node in (one, other):
+            node.stop("moves")
+        one.address, other.address = other.address, one.address
+        self.cluster.note(f"{one.name} and {other.name} swap addresses")
+        for node in (one, other):
+            self._restart_later(node)
+        return True
+
+    # -- processes
+
+    def _crash(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        if self._rng.random() < 0.6:
+            node.die_after = self._rng.randrange(12)
+            return True
+        self.cluster.crash(node.name)
+        self._restart_later(node)
+        return True
+
+    def _crash_of_all(self) -> bool:
+        for node in self.cluster.up():
+            self.cluster.crash(node.name)
+            self._restart_later(node)
+        return True
+
+    def _crash_in_recovery(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        self.cluster.crash(node.name)
+        self._restart_later(node, die_after=self._rng.randrange(4))
+        return True
+
+    def _pause(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        self.cluster.pause(node.name)
+        self._for_a_while(node.resume, 50, 3_000)
+        return True
+
+    def _slow_process(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.slow_ms = self._rng.choice((100, 1_000))
+
+        def undo() -> None:
+            node.slow_ms = 0
+
+        self._for_a_while(undo, 500, 3_000)
+        return True
+
+    # -- disks
+
+    def _loss_of_power(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        self.cluster.crash(node.name, power=True)
+        self._restart_later(node)
+        return True
+
+    def _disk_fails(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.disk.failing = True
+        return True
+
+    def _disk_full(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.disk.full = True
+
+        def undo() -> None:
+            node.disk.full = False
+
+        self._for_a_while(undo, 200, 1_500)
+        return True
+
+    def _slow_disk(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        before, node.disk_ms = node.disk_ms, self._rng.choice((200, 2_000))
+
+        def undo() -> None:
+            node.disk_ms = before
+
+        self._for_a_while(undo, 500, 2_000)
+        return True
+
+    def _rot(self) -> bool:
+        node = self._some()
+        if node is None or node.disk.is_blank:
+            return False
+        self.cluster.crash(node.name)
+        self.cluster.note(f"{node.disk.rot(self._rng)} of {node.name} rots")
+        self._restart_later(node)
+        return True
+
+    def _wiped(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        self.cluster.crash(node.name)
+        self.cluster.wipe(node.name)
+        self._restart_later(node)
+        return True
+
+    def _back_up(self) -> None:
+        node = self._some()
+        if node is not None and not node.disk.is_blank:
+            self._backups.setdefault(node.name, []).append((node.disk.copy(), node.durable_version))
+
+    def _restored(self) -> bool:
+        return self._put_back("restored from a backup")
+
+    def _set_back(self) -> bool:
+        return self._put_back(None)
+
+    def _put_back(self, doubt: str | None) -> bool:
+        candidates = [name for name in sorted(self._backups) if self.cluster.nodes[name].is_up]
+        if not candidates:
+            return False
+        node = self.cluster.nodes[candidates[self._rng.randrange(len(candidates))]]
+        backups = self._backups[node.name]
+        disk, version = backups[self._rng.randrange(len(backups))]
+        self.cluster.crash(node.name)
+        node.disk.restore(disk, doubt)
+        node.durable_version = node.synced_version = version
+        self.cluster.note(f"the disk of {node.name} is {doubt or 'set back to an earlier state'}")
+        self.cluster.forgive(node.name, doubt or "set back")
+        self._restart_later(node)
+        return True
+
+    def _lost_write(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.disk.lying = True
+        return True
+
+    # -- clocks
+
+    def _clock_jumps(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        most = min(self.mix.limits.max_drift_ms, 10_000) // 2
+        node.clock.jump(self._rng.choice((-3_600_000, -5_000, -50, 50, most)))
+        return True
+
+    def _clock_stands(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.clock.freeze()
+        self._for_a_while(node.clock.thaw, 300, 3_000)
+        return True
+
+    def _clock_drifts(self) -> bool:
+        node = self._some()
+        if node is None:
+            return False
+        node.clock.drift(self._rng.choice((-100_000, -20_000, 20_000, 100_000)))
+        return True
+
+    def _clock_far_ahead(self) -> bool:
+        node = self._some()
+        if node is None or self.mix.limits.max_drift_ms > 60_000:
+            return False
+        by = self.mix.limits.max_drift_ms + self._rng.randrange(500, 8_000)
+        node.clock.jump(by)
+        self._for_a_while(lambda: node.clock.jump(-by), 200, 2_000)
+        return True
+
+    # -- members
+
+    def _join(self) -> bool:
+        self._joined += 1
+        cluster = self.cluster
+        known = None
+        if self.mix.topology != "mesh":
+            known = [cluster.names[self._rng.randrange(len(cluster.names))]]
+        name = f"zoe{self._joined}"
+        cluster.join(name, known)
+        for other in cluster.names:
+            for path in (cluster.network.path(name, other), cluster.network.path(other, name)):
+                path.weather = evolve(self.mix.weather)
+        return True
+
+    def _removed(self) -> bool:
+        node, other = self._some(), self._some()
+        if node is None or other is None or node is other:
+            return False
+        try:
+            self.cluster.remove(node.name, at=other.name)
+        except MmreplError:
+            return False  # it does not know it
+        return True
+
+    def _removed_for_good(self) -> bool:
+        node, other = self._some(), self._some()
+        if node is None or other is None or node is other or len(self.cluster.names) - len(self.gone) < 3:
+            return False
+        self.cluster.crash(node.name)
+        self.gone.add(node.name)
+        node.durable_version = node.synced_version = EMPTY
+        self.cluster.forgive(node.name, "gone for good")
+        try:
+            self.cluster.remove(node.name, at=other.name)
+        except MmreplError:
+            return True
+        return True

@@ -1,0 +1,205 @@
+"""
+What happened, written down for those who judge.
+
+While a world runs, its nodes note what was written, acknowledged, applied, read and lost. The checkers read nothing
+else. A history from anywhere else, if it can be told in these words, can be judged as well.
+
+Times are milliseconds since the run began; *node* is a name, for the incarnation is part of the dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from mmrepl.causality.dot import Dot
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.types import NodeId
+
+Place: TypeAlias = tuple[str, str]
+"""A table and a key."""
+
+
+@frozen
+class Wrote:
+    """A node minted a dot."""
+
+    at_ms: int
+    node: str
+    dot: Dot
+    place: Place
+    payload: bytes | None  # None deletes
+    stamp: int
+    context: VersionVector  # what the writer had seen of the key
+    before: VersionVector  # all that the node had applied
+    session: int = 0  # whose write; 0: nobody's, the node made it again (see `mmrepl.replication.rejoin`)
+
+
+@frozen
+class Acknowledged:
+    """The writer was told that the write is durable at *wanted* members; *holders* are those at which it truly was."""
+
+    at_ms: int
+    node: str
+    dot: Dot
+    wanted: int
+    holders: int
+
+
+@frozen
+class Applied:
+    """A node applied operations *first* to *last* of an origin, in this order, after all noted before."""
+
+    at_ms: int
+    node: str
+    origin: NodeId
+    first: int
+    last: int
+    contents: tuple[tuple[int, Place, int, bytes | None], ...] = ()  # (counter, place, stamp, payload), voids left out
+    via: str = ""  # the node that sent them
+    sent_ms: int = 0  # and when
+
+
+@frozen
+class Jumped:
+    """A node joined a snapshot: it has everything up to *version* now."""
+
+    at_ms: int
+    node: str
+    version: VersionVector
+
+
+@frozen
+class Became:
+    """A node opened its store, or started over: who it is now, and what it has."""
+
+    at_ms: int
+    node: str
+    identity: NodeId
+    version: VersionVector
+    why: str = ""  # "opened", "started over", or what made its memory doubtful
+
+
+@frozen
+class Persisted:
+    """What a node has is durable up to *version*."""
+
+    at_ms: int
+    node: str
+    version: VersionVector
+
+
+@frozen
+class Stopped:
+    """A node's process ended."""
+
+    at_ms: int
+    node: str
+    why: str
+
+
+@frozen
+class Forgiven:
+    """A disk lost what nobody else had: from here on these writes may be missing, and need not."""
+
+    at_ms: int
+    node: str
+    dots: frozenset[Dot]
+    why: str
+
+
+@frozen
+class Shown:
+    """A session read a key."""
+
+    at_ms: int
+    node: str
+    session: int
+    place: Place
+    version: VersionVector  # what the node had applied
+    siblings: tuple[tuple[Dot, int, bytes | None], ...]  # live writes as (dot, stamp, payload), in canonical order
+    payload: bytes | None  # what the resolver made of them
+
+
+@frozen
+class Refused:
+    """A write was refused, and certainly was not made."""
+
+    at_ms: int
+    node: str
+    place: Place
+    why: str
+
+
+@frozen
+class Did:
+    """Something was done to the world: a partition, a crash, a fault."""
+
+    at_ms: int
+    text: str
+
+
+@frozen
+class Queues:
+    """The most that waited at a node, in bytes: early deltas of one peer, and what was sent and had not arrived."""
+
+    node: str
+    held_bytes: int
+    held_limit: int
+    outbound_bytes: int
+    outbound_limit: int
+
+
+@frozen
+class Final:
+    """Everything that a node shows at the end."""
+
+    node: str
+    version: VersionVector
+    watermark: VersionVector  # what it took for causally stable
+    siblings: dict[Place, tuple[tuple[Dot, int, bytes | None], ...]] = field(hash=False)
+    payloads: dict[Place, bytes | None] = field(hash=False)
+
+
+@frozen
+class Quiet:
+    """After it had become equal: messages that crossed in so many milliseconds, by type, and connections that were open."""
+
+    during_ms: int
+    heartbeat_ms: int
+    link_count: int
+    messages: dict[str, int] = field(hash=False)
+
+
+Event: TypeAlias = (
+    Wrote | Acknowledged | Applied | Jumped | Became | Persisted | Stopped | Forgiven | Shown | Refused | Queues | Final
+    | Quiet | Did
+)  # fmt: skip
+
+
+@define
+class History:
+    """Events in the order in which they happened."""
+
+    events: list[Event] = field(factory=list)
+    selecting: set[str] = field(factory=set)  # tables whose resolver only selects
+    keeping: set[str] = field(factory=set)  # tables whose resolver does not
+    default_selects: bool = True  # of all tables that are not named
+
+    def add(self, event: Event) -> None:
+        """Note what happened."""
+        self.events.append(event)
+
+    def selects(self, table: str) -> bool:
+        """Whether the resolver of *table* only selects, so that a loser may be dropped once it is stable."""
+        return table in self.selecting or (self.default_selects and table not in self.keeping)
+
+    def writes(self) -> Iterator[Wrote]:
+        """All writes, in order."""
+        return (event for event in self.events if isinstance(event, Wrote))
+
+    def finals(self) -> list[Final]:
+        """What the nodes showed at the end."""
+        return [event for event in self.events if isinstance(event, Final)]

@@ -1,0 +1,168 @@
+"""
+What one seed draws: sizes, topology, policies, weather, workload, and which faults happen how often.
+
+Swarm testing (Groce, Zhang, Eide, Chen & Regehr, 2012): a run with every fault at once drowns in them, and hides what
+needs quiet in one place and noise in another. So each seed draws its own mix, and a batch covers all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+from attrs import field, frozen
+
+from mmrepl.sim.chance import dice
+from mmrepl.sim.network import Weather
+from mmrepl.sim.topology import SHAPES
+from mmrepl.types import Limits
+
+FAULTS: Mapping[str, tuple[str, float, int, int]] = {
+    # name: (row of the catalogue, share of seeds that draw it, least and most times a run)
+    "partition": ("N5", 0.60, 1, 5),
+    "one way": ("N6", 0.35, 1, 3),
+    "flapping": ("N7", 0.15, 1, 3),
+    "jam": ("N8", 0.40, 1, 3),
+    "cut": ("N10", 0.35, 1, 6),
+    "replayed": ("N4", 0.35, 1, 10),
+    "swapped addresses": ("N14", 0.08, 1, 1),
+    "crash": ("P1", 0.65, 4, 12),
+    "crash of all": ("P2", 0.30, 1, 2),
+    "crash in recovery": ("P3", 0.30, 1, 2),
+    "pause": ("P4", 0.35, 1, 3),
+    "slow process": ("P5", 0.20, 1, 2),
+    "loss of power": ("D1", 0.40, 1, 4),
+    "disk fails": ("D6", 0.25, 1, 2),
+    "disk full": ("D7", 0.25, 1, 2),
+    "rot": ("D8", 0.20, 1, 2),
+    "wiped": ("D11", 0.40, 1, 3),
+    "restored": ("D12", 0.25, 1, 2),
+    "slow disk": ("D13", 0.25, 1, 2),
+    "clock jumps": ("C2", 0.40, 1, 5),
+    "clock stands": ("C3", 0.30, 1, 3),
+    "clock drifts": ("C4", 0.20, 1, 3),
+    "clock far ahead": ("C6", 0.30, 1, 3),
+    "join": ("M1", 0.25, 1, 2),
+    "removed": ("M2", 0.25, 1, 2),
+    "removed for good": ("M2", 0.10, 1, 1),
+}
+"""Faults that are planned; the weather's come by themselves."""
+
+RARE: Mapping[str, tuple[str, float, int, int]] = {
+    "set back": ("D12", 0.25, 1, 2),
+    "lost write": ("D10", 0.25, 1, 2),
+}
+"""Faults by which a node cannot notice that it forgot: drawn only when they are asked for by name."""
+
+
+@frozen(kw_only=True)
+class Options:
+    """What the caller fixes; None leaves it to the seed."""
+
+    nodes: int | None = None
+    operations: int = 200
+    duration_ms: int = 5_000  # of the safety phase
+    topology: str | None = None
+    faults: tuple[str, ...] | None = None  # names of those allowed; None: all but the rare ones; (): none
+    datagrams: bool | None = None
+    liveness_rounds: int = 250  # gossip rounds after the faults in which it must have become equal
+    quiet_ms: int = 3_000
+
+
+@frozen(kw_only=True)
+class Mix:
+    """Everything that a seed draws."""
+
+    names: tuple[str, ...]
+    topology: str
+    datagrams: bool
+    weather: Weather
+    limits: Limits
+    log_operations: int
+    disk_ms: int
+    weak_share: float  # of the writes that are not synced
+    acks_share: float  # of the writes that wait for others
+    key_count: int
+    large_share: float
+    skew_ms: Mapping[str, int]
+    faults: Mapping[str, int] = field(factory=dict)
+    secret: bool = False
+    compression: str | None = None
+
+
+NAMES = ("ada", "bob", "cleo", "dan", "eve", "fay", "gus", "hal")
+
+
+def draw(seed: int, options: Options) -> Mix:
+    """The mix of a seed."""
+    rng = dice(seed, "mix")
+    count = options.nodes or rng.choice((2, 3, 3, 3, 4, 5, 5, 7))
+    names = tuple(NAMES[i] if i < len(NAMES) else f"n{i}" for i in range(count))
+    datagrams = rng.random() < 0.3 if options.datagrams is None else options.datagrams
+    topology = options.topology or rng.choice(("mesh", "mesh", *SHAPES))
+    allowed = FAULTS if options.faults is None else {
+        name: fault for name, fault in (*FAULTS.items(), *RARE.items()) if name in options.faults
+    }  # fmt: skip
+    calm = options.faults == ()
+    faults = {}
+    for name, (_, share, least, most) in allowed.items():
+        chosen, times = rng.random() < (share if options.faults is None else 1.0), rng.randint(least, most)
+        if chosen:
+            faults[name] = times
+    return Mix(
+        names=names,
+        topology=topology,
+        datagrams=datagrams and not calm,
+        weather=_weather(rng) if not calm else Weather(),
+        limits=_limits(rng),
+        log_operations=rng.choice((1_000_000, 1_000_000, 1_000, 60, 20)),
+        disk_ms=rng.choice((0, 0, 0, 1, 5, 30)),
+        weak_share=rng.choice((0.0, 0.0, 0.3, 1.0)),
+        acks_share=rng.choice((0.0, 0.1, 0.5)),
+        key_count=rng.choice((1, 3, 10, 40)),
+        large_share=rng.choice((0.0, 0.0, 0.05)),
+        skew_ms={name: _skew(rng) for name in names} if not calm else {},
+        faults=faults,
+        secret=rng.random() < 0.2,
+        compression=rng.choice((None, None, "zlib")),
+    )
+
+
+def _weather(rng: Random) -> Weather:
+    def some(share: float, most: float) -> float:
+        drawn, amount = rng.random() < share, rng.random() * most
+        return amount if drawn else 0.0
+
+    return Weather(
+        latency=rng.choice(("constant", "uniform", "exponential", "tail")),
+        latency_ms=rng.choice((1, 5, 20)),
+        loss=some(0.75, 0.3),
+        repeat=some(0.75, 0.5),
+        reorder=some(0.75, 0.5),
+        flip=some(0.4, 0.02),
+        cut=some(0.3, 0.01),
+        split=some(0.5, 0.5),
+        bytes_per_ms=rng.choice((0, 0, 0, 0, 50)),
+        capacity_bytes=rng.choice((0, 0, 2_000)),
+    )
+
+
+def _limits(rng: Random) -> Limits:
+    small = rng.random() < 0.4
+    return Limits(
+        delta_bytes=1024 if small else 1024 * 1024,
+        outbound_bytes=8 * 1024 if small else 8 * 1024 * 1024,
+        held_bytes=4 * 1024 if small else 8 * 1024 * 1024,
+        siblings_max=rng.choice((256, 8)),
+        max_drift_ms=rng.choice((5 * 60_000, 2_000)),
+        reconnect_ms_max=1_000,
+    )
+
+
+def _skew(rng: Random) -> int:
+    kind = rng.random()
+    if kind < 0.5:
+        return rng.randint(-20, 20)
+    if kind < 0.9:
+        return rng.randint(-900, 900)
+    return -rng.choice((60_000, 3_600_000, 100 * 365 * 86_400_000))

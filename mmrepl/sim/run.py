@@ -1,0 +1,153 @@
+"""
+One seed: a cluster under faults, then peace, then the judgement.
+
+The safety phase runs the workload of the mix while its faults happen. Then they stop, and within a stated number of
+gossip rounds all nodes must have become equal; then nothing may be said but heartbeats. The checkers read the history
+of the whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from time import perf_counter
+
+from attrs import field, frozen
+
+from mmrepl.errors import WaitTimeout
+from mmrepl.sim.checkers import check_all
+from mmrepl.sim.cluster import Cluster
+from mmrepl.sim.diagram import Diagram
+from mmrepl.sim.faults import Faults
+from mmrepl.sim.history import Jumped, Queues, Quiet
+from mmrepl.sim.mix import Mix, Options, draw
+from mmrepl.sim.node import Settings
+from mmrepl.sim.rules import Violation
+from mmrepl.sim.workload import Workload, tables
+
+SETTLE_MS = 2_500
+"""After it has become equal: what is told about that, and what may be forgotten for it, takes a few heartbeats."""
+
+
+@frozen
+class Outcome:
+    """What came of one seed."""
+
+    seed: int
+    options: Options
+    violations: tuple[Violation, ...]
+    fired: Counter[str]
+    operations: int
+    refused: int
+    messages: int
+    virtual_ms: int
+    converged_rounds: int | None  # gossip rounds from the end of the faults; None: it did not
+    trace_digest: str = ""
+    seconds: float = field(default=0.0, eq=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.violations
+
+    @property
+    def command(self) -> str:
+        """The line that reproduces it."""
+        options = self.options
+        words = [f"mmrepl sim --seed {self.seed}", f"--operations {options.operations}"]
+        words.append(f"--duration-ms {options.duration_ms}")
+        if options.nodes is not None:
+            words.append(f"--nodes {options.nodes}")
+        if options.topology is not None:
+            words.append(f"--topology {options.topology}")
+        if options.datagrams is not None:
+            words.append("--datagrams" if options.datagrams else "--no-datagrams")
+        if options.faults is not None:
+            words.append(f"--faults '{','.join(options.faults)}'")
+        return " ".join(words)
+
+
+class Run:
+    """One seed, and what is left to look at afterwards: cluster, history, trace."""
+
+    def __init__(self, seed: int, options: Options | None = None) -> None:
+        self.seed = seed
+        self.options = options if options is not None else Options()
+        self.mix: Mix = draw(seed, self.options)
+        self.cluster = self._make()
+        self.outcome: Outcome | None = None
+
+    def _make(self) -> Cluster:
+        mix = self.mix
+        settings = Settings(
+            limits=mix.limits, log_operations=mix.log_operations, disk_ms=mix.disk_ms,
+            secret=b"swordfish" if mix.secret else None, compression=mix.compression,
+        )  # fmt: skip
+        cluster = Cluster(
+            mix.names, seed=self.seed, tables=tables(), topology=mix.topology, weather=mix.weather,
+            datagrams=mix.datagrams, settings=settings, settle=False,
+        )  # fmt: skip
+        for name, skew in mix.skew_ms.items():
+            cluster.nodes[name].clock.jump(skew)
+        return cluster
+
+    def go(self) -> Outcome:
+        """Run it through."""
+        begun = perf_counter()
+        options, cluster = self.options, self.cluster
+        found: list[Violation] = []
+        workload = Workload(cluster, self.mix, options.operations, options.duration_ms)
+        faults = Faults(cluster, self.mix, options.duration_ms)
+        rounds: int | None = None
+        try:
+            cluster.run(options.duration_ms)
+            faults.end()
+            rounds = self._live(faults, found)
+        except AssertionError as error:
+            found.append(Violation("assertion", f"a core asserts: {error or 'see the traceback'}", cluster.now_ms))
+        cluster.fired["snapshot joined"] += sum(isinstance(event, Jumped) for event in cluster.history.events)
+        found += check_all(cluster.history)
+        self.outcome = Outcome(
+            self.seed, options, tuple(found), Counter(cluster.fired), workload.done_count, workload.refused_count,
+            sum(cluster.messages.values()), cluster.now_ms, rounds, cluster.trace.digest(), perf_counter() - begun,
+        )  # fmt: skip
+        return self.outcome
+
+    def _live(self, faults: Faults, found: list[Violation]) -> int | None:
+        cluster, options = self.cluster, self.options
+        tick = self.mix.limits.gossip_tick_ms
+        try:
+            took = cluster.run_until_converged(options.liveness_rounds * tick)
+        except WaitTimeout as error:
+            found.append(Violation("liveness", f"{options.liveness_rounds} gossip rounds after the faults: {error}"))
+            cluster.check()
+            return None
+        cluster.run(SETTLE_MS)
+        before = Counter(cluster.messages)
+        cluster.run(options.quiet_ms)
+        messages = Counter(cluster.messages)
+        messages.subtract(before)
+        history = cluster.history
+        said = {name: count for name, count in messages.items() if count}
+        history.add(Quiet(options.quiet_ms, self.mix.limits.heartbeat_ms, cluster.network.connection_count, said))
+        for final in cluster.finals():
+            history.add(final)
+        limits = self.mix.limits
+        for node in cluster.nodes.values():
+            slack = limits.outbound_bytes + 8 * limits.delta_bytes + 1_000_000
+            most = cluster.network.buffered_bytes_max
+            history.add(Queues(node.name, node.held_bytes_max, limits.held_bytes, most, slack))
+        cluster.check()
+        del faults
+        return -(-took // tick)
+
+    def diagram(self, violation: Violation | None = None) -> Diagram:
+        """The whole run as a diagram, or the part around a violation."""
+        whole = self.cluster.diagram(width=120)
+        if violation is None or violation.at_ms < 0:
+            return whole
+        return whole.about(violation.at_ms)
+
+
+def run_seed(seed: int, options: Options | None = None) -> Outcome:
+    """The outcome of one seed."""
+    return Run(seed, options).go()

@@ -1,0 +1,89 @@
+"""
+What clients do: sessions that write, delete and read at their node.
+
+A handful of keys in three tables, one for each kind of resolver, so that writes meet. Most writes go over what the node
+shows; some carry the context of an earlier read, perhaps of another node; some are blind. Every value is another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+from mmrepl.causality.context import BLIND, CausalContext
+from mmrepl.errors import MmreplError
+from mmrepl.ports import Durability
+from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolver
+from mmrepl.sim.cluster import Cluster
+from mmrepl.sim.mix import Mix
+from mmrepl.values import encode
+
+SESSIONS_A_NODE = 2
+
+
+def union(carts: list[list[int]]) -> list[int]:
+    """Merges the lists of the table ``carts``."""
+    return sorted({item for cart in carts for item in cart})
+
+
+def tables() -> dict[str, Resolver]:
+    """The tables of the workload."""
+    return {"": LastWriterWins(), "drafts": KeepSiblings(), "carts": Callback(union)}
+
+
+class Workload:
+    """Draws and makes operations; each is planned in the world."""
+
+    def __init__(self, cluster: Cluster, mix: Mix, operations: int, duration_ms: int) -> None:
+        self._cluster = cluster
+        self._mix = mix
+        self._rng: Random = cluster.world.dice("workload")
+        self._contexts: deque[tuple[str, str, CausalContext]] = deque(maxlen=12)
+        self._serial = 0
+        self.done_count = 0
+        self.refused_count = 0
+        start = cluster.now_ms
+        for _ in range(operations):
+            cluster.world.at(start + self._rng.randrange(duration_ms), self.one)
+
+    def one(self) -> None:
+        """One operation at one node; nothing if that one is down or stands still."""
+        rng = self._rng
+        node = self._cluster.nodes[self._cluster.names[rng.randrange(len(self._cluster.names))]]
+        session = 1 + rng.randrange(SESSIONS_A_NODE)
+        table = ("", "drafts", "carts")[rng.randrange(3)]
+        key = f"k{min(rng.randrange(self._mix.key_count), rng.randrange(self._mix.key_count))}"
+        kind = rng.random()
+        if not node.is_up or node.paused:
+            return
+        if kind < 0.3:
+            found = node.read(table, key, session)
+            assert node.core is not None
+            if node.core.local.durable_vector.descends(found.context.vector):
+                self._contexts.append((table, key, found.context))
+            self.done_count += 1
+            return
+        context: CausalContext | None = None
+        if kind > 0.9:
+            context = BLIND
+        elif kind > 0.7 and self._contexts:
+            table, key, context = self._contexts[rng.randrange(len(self._contexts))]
+        payload = None if rng.random() < 0.2 else self._value(table)
+        weak = rng.random() < self._mix.weak_share
+        durability = (Durability.NONE, Durability.BATCH)[rng.randrange(2)] if weak else Durability.SYNC
+        acks: int | str = 1
+        if rng.random() < self._mix.acks_share:
+            acks = (2, "majority", "all")[rng.randrange(3)]
+        try:
+            node.write(table, key, payload, context=context, durability=durability, acks=acks, session=session)
+            self.done_count += 1
+        except MmreplError:
+            self.refused_count += 1
+
+    def _value(self, table: str) -> bytes:
+        self._serial += 1
+        if table == "carts":
+            return encode([self._serial, self._serial % 7])
+        if self._rng.random() < self._mix.large_share:
+            return encode(bytes([self._serial % 251]) * 3_000)
+        return encode(self._serial)
