@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
@@ -42,12 +43,18 @@ from mmrepl.runtime.status import member_rows, node_status
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.store.read import Read, read, read_payload
 from mmrepl.store.table import Table
+from mmrepl.transport.guard import report
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
 from mmrepl.values import check_key, check_table, decode, encode
 from mmrepl.wire.compression import available_compressions
 
+T = TypeVar("T")
+
 ACK_TIMEOUT = 5.0
 """Seconds that a put waits for the acknowledgements it asked for, unless told otherwise."""
+
+CHANGES_PAGE = 1_000
+"""So many changes are taken from the log at a time: what is slow to read them holds no more than that."""
 
 
 class Node:
@@ -216,6 +223,7 @@ class Node:
         if driver is not None:
             await driver.close()
         self._fail_waiters(ClosedError(f"node {self.name!r} is closed"))
+        self._stir()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -421,13 +429,24 @@ class Node:
         """
         token = as_vector(since)
         while True:
-            news = self._news
-            local = self.core.local
-            until = None if local.journal is None else local.durable
-            for change in list(changes_since(local.store, token, until)):
+            for change in await self.next_changes(token):
                 token = change.token
                 yield change
-            await news.wait()
+
+    async def next_changes(self, since: Token, timeout: float | None = None, count: int = CHANGES_PAGE) -> list[Change]:
+        """The next changes after *since*, at most *count*: as soon as there is one; none after *timeout* seconds."""
+        try:
+            async with asyncio.timeout(timeout) as waiting:
+                while True:
+                    news, local = self._news, self.core.local
+                    until = None if local.journal is None else local.durable
+                    if page := list(islice(changes_since(local.store, since, until), count)):
+                        return page
+                    await news.wait()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return []
 
     # -- the cluster
 
@@ -473,6 +492,7 @@ class Node:
             async with asyncio.timeout(timeout):
                 while not condition():
                     await self._news.wait()
+                    _ = self.core  # ClosedError, where nothing will come any more
         except TimeoutError:
             raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
 
@@ -520,8 +540,7 @@ class Node:
         elif isinstance(event, PeerChanged):
             if event.state is not PeerState.GONE and self._compression:
                 self._choose_compression(event.name)
-            for tell in self._peer_listeners:
-                tell(event)
+            self._tell(self._peer_listeners, event)
         self._stir()
 
     def _choose_compression(self, name: str) -> None:
@@ -545,9 +564,16 @@ class Node:
                 if not future.done():
                     future.set_result(None)
             self._tell_siblings()
-        for listener in list(self._durable_listeners):
-            listener(error)
+        self._tell(self._durable_listeners, error)
         self._stir()
+
+    def _tell(self, listeners: Sequence[Callable[[T], None]], event: T) -> None:
+        """What a listener raises is its own affair: the node goes on, the others are told."""
+        for listener in list(listeners):
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001 - the application's code
+                report(asyncio.get_running_loop(), "a listener", error, "the node goes on")
 
     def _tell_siblings(self) -> None:
         assert self._core is not None
@@ -555,9 +581,7 @@ class Node:
         if keyspace.events:
             events, keyspace.events = keyspace.events, []
             for event in events:
-                public = siblings_event(self._core.local.store, event)
-                for listener in self._sibling_listeners:
-                    listener(public)
+                self._tell(self._sibling_listeners, siblings_event(self._core.local.store, event))
 
     def _fail_waiters(self, error: Exception) -> None:
         while self._durable_waiters:
