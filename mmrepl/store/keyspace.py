@@ -148,11 +148,11 @@ class Keyspace:
         after = []
         for live in before:
             if seen.get(live >> COUNTER_BITS, 0) >= live & COUNTER_MAX:
-                self._log.bury(live, position, forget_payload=not self.retain)
+                self._log.bury(live, position, forget_payload=not self.retain, seen=seen)
             else:
                 after.append(live)
         if joint.get(origin, 0) >= counter:
-            self._log.bury(dot, position, forget_payload=not self.retain)  # overwritten before it came
+            self._log.bury(dot, position, forget_payload=not self.retain, seen=joint)  # overwritten before it came
         else:
             if after:
                 self.lost_count += 1
@@ -217,17 +217,13 @@ class Keyspace:
 
     def forget(self, watermark: Mapping[int, int]) -> int:
         """
-        Forget what everybody knows to be over, given the causally stable *watermark* (origin index to counter).
+        Forget what everybody knows to be over, and what our own log does not hold any more, given the *watermark*
+        (origin index to counter) up to which both is so.
 
-        A key qualifies when its dots *and its whole context* are stable (law L7; on the dot alone the dead rise).
+        A key qualifies when its dots *and its whole context* are below it (law L7; on the dot alone the dead rise).
         Then its tombstones go, so do the losers under a resolver that only selects, and the context shrinks to the
-        dots that are left. Operations go from below the cut of the log only, and all of a key at once. Returns how
-        many went. Cost: proportional to the keys with several writers, siblings or tombstones.
-
-        Do not forget what the log still holds. A value is written, then deleted; everybody knows, and the tombstone
-        is forgotten. Now whoever is given the value by one batch and a gap by the next, a newcomer or our own journal
-        after a restart, has the value for good. Nor forget a tombstone before the siblings that lost to it: the cut
-        takes the tombstone, and one that stands later in the log is there alone after a restart.
+        dots that are left. Returns the number of operations forgotten. Cost: proportional to the keys with several
+        writers, siblings or tombstones.
         """
         forgotten = 0
         for _, table in sorted(self.tables.items()):
@@ -247,8 +243,6 @@ class Keyspace:
         after = [self.winner(before)] if table.resolver.selects and len(before) > 1 else before
         after = [dot for dot in after if log.columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is not None]
         gone = [dot for dot in before if dot not in after]
-        if gone and not all(map(log.is_settled, before)):
-            return 0
         for dot in gone:
             log.bury(dot, 1, forget_payload=True)
         if after:

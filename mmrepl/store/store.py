@@ -388,13 +388,21 @@ class Store:
         return self.forget_settled()
 
     def forget_settled(self) -> int:
-        """Forget by the last watermark what a cut has settled since; returns how many operations went."""
-        indexes = {
-            columns.index: counter
+        """
+        Forget by the last watermark what a cut has settled since; returns how many operations went.
+
+        Do not forget what the log still holds. Forgetting a tombstone: a value is written, then deleted, and everybody
+        knows. Whoever is given the value by one batch and a void by the next, a newcomer or our own journal after a
+        restart, has the value for good; and so has he who is given a sibling that lost to the tombstone. Forgetting a
+        context alone: *w* has overwritten *v*, and the context of *w* is forgotten; a write over *w* no longer covers
+        *v*, and *w* becomes a void. Whoever has *v* and is given that batch keeps both.
+        """
+        settled = {
+            columns.index: min(counter, columns.base - 1)
             for origin, counter in self.watermark.items()
             if (columns := self.log.known(origin)) is not None
         }
-        count = self.keyspace.forget(indexes) if indexes else 0
+        count = self.keyspace.forget(settled) if any(settled.values()) else 0
         self.forgotten_count += count
         return count
 
