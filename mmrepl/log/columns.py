@@ -8,16 +8,20 @@ a segment, the others are gone. So a live value is found by arithmetic when it i
 is old, and costs no object of its own but its bytes.
 
 An operation that was overwritten is *buried*: its slot remembers at which position, because a batch that holds both
-need not carry it (see `mmrepl.log.batch`, voids).
+need not carry it (see `mmrepl.log.batch`, voids). It carries it all the same when the operation's context covers
+something that the one which overwrote it had not seen, by itself: a void has no context, and what only it had
+overwritten would rise at whoever is given the void. That happens where another node, which had cut its log further,
+had let a stable context shrink before it wrote.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.types import NodeId
 
 VOID: Final = b"\xc1"
@@ -101,7 +105,8 @@ class Columns:
     """Everything known of one origin. Mutable; owned by the `OpLog`."""
 
     __slots__ = (
-        "base", "buried", "contexts", "index", "keys", "origin", "payloads", "positions", "segments", "stamps", "tables"
+        "base", "buried", "contexts", "index", "keys", "needed", "origin", "payloads", "positions", "segments", "stamps",
+        "tables",
     )  # fmt: skip
 
     def __init__(self, origin: NodeId, index: int) -> None:
@@ -115,6 +120,7 @@ class Columns:
         self.payloads: list[bytes | None] = []
         self.buried = array("q")  # position of the operation that overwrote this one; 0 while it is live
         self.contexts: dict[int, Context] = {}  # counter -> context, where it is not plain
+        self.needed: set[int] = set()  # counters that are buried and no voids: what overwrote them had seen less
         self.segments: list[Segment] = []  # ascending, disjoint, all below base
 
     @property
@@ -157,12 +163,20 @@ class Columns:
 
     # -- changing
 
-    def bury(self, counter: int, position: int, *, forget_payload: bool) -> None:
-        """The operation was overwritten, at *position* of the log. Its payload goes unless peers may still want it."""
+    def bury(
+        self, counter: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None
+    ) -> None:
+        """
+        The operation was overwritten, at *position* of the log. Its payload goes unless peers may still want it.
+
+        *seen* is the context of what overwrote it, origin index to counter; None is this origin's own past.
+        """
         offset = counter - self.base
         if offset >= 0:
             self.buried[offset] = position
-            if forget_payload:
+            if self.contexts and not self._is_within(self.contexts.get(counter, ()), seen):
+                self.needed.add(counter)
+            elif forget_payload:
                 self.payloads[offset] = VOID
                 self.contexts.pop(counter, None)
             return
@@ -174,6 +188,11 @@ class Columns:
             segment.void(index)
         else:
             segment.buried[index] = position
+
+    def _is_within(self, context: Context, seen: Mapping[int, int] | None) -> bool:
+        if seen is None:
+            return all(packed >> COUNTER_BITS == self.index for packed in context)
+        return all(seen.get(packed >> COUNTER_BITS, 0) >= packed & COUNTER_MAX for packed in context)
 
     def settle(self, through: int, next_number: Iterator[int]) -> list[Segment]:
         """
@@ -201,6 +220,8 @@ class Columns:
             del column[:count]
         if self.contexts:
             self.contexts = {counter: context for counter, context in self.contexts.items() if counter > through}
+        if self.needed:
+            self.needed = {counter for counter in self.needed if counter > through}
         self.base = through + 1
         return changed
 
@@ -275,6 +296,7 @@ class Columns:
         assert len(self.payloads) == len(self.buried) == count
         assert all(a < b for a, b in zip(self.positions, self.positions[1:], strict=False)), "log order"
         assert all(self.base <= counter <= self.head for counter in self.contexts)
+        assert all(self.buried[counter - self.base] for counter in self.needed)
         counters = [counter for segment in self.segments for counter in segment.counters]
         assert counters == sorted(set(counters)), "settled operations ascend"
         assert not counters or counters[-1] < self.base

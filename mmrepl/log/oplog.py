@@ -218,9 +218,12 @@ class OpLog:
 
     # -- burying and cutting
 
-    def bury(self, packed: int, position: int, *, forget_payload: bool) -> None:
-        """The operation *packed* was overwritten by the one at *position*."""
-        self.columns[packed >> COUNTER_BITS].bury(packed & COUNTER_MAX, position, forget_payload=forget_payload)
+    def bury(
+        self, packed: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None
+    ) -> None:
+        """The operation *packed* was overwritten by the one at *position*, which had *seen* that of the key."""
+        columns = self.columns[packed >> COUNTER_BITS]
+        columns.bury(packed & COUNTER_MAX, position, forget_payload=forget_payload, seen=seen)
 
     def is_settled(self, packed: int) -> bool:
         """Whether the operation *packed* stands below the cut."""
@@ -349,14 +352,16 @@ class _BatchBuilder:
         if not any(buried):
             self._present(columns, low, high)
             return
-        until, payloads = self._until, columns.payloads
+        until, payloads, needed, base = self._until, columns.payloads, columns.needed, columns.base
         begin = low
         while begin < high:
-            void = 0 < columns.buried[begin] < until
+            void = 0 < columns.buried[begin] < until and base + begin not in needed
             if not void and payloads[begin] is VOID:
                 raise LogTruncated(f"the payload of {columns.origin}:{columns.base + begin} is gone; send a snapshot")
             end = begin + 1
-            while end < high and (0 < columns.buried[end] < until) == void and (void or payloads[end] is not VOID):
+            while end < high and (void or payloads[end] is not VOID):
+                if (0 < columns.buried[end] < until and base + end not in needed) != void:
+                    break
                 end += 1
             if void:
                 self._run(columns, columns.base + begin, begin - end)
