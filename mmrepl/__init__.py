@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.errors import MmreplError
     from mmrepl.ports import Durability
     from mmrepl.replication.local import Merged
+    from mmrepl.runtime.blocking import BlockingNode
     from mmrepl.runtime.node import Node
     from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written
     from mmrepl.runtime.replica import Replica
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BLIND",
+    "BlockingNode",
     "CausalContext",
     "Change",
     "Dot",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "BLIND": "mmrepl.causality.context",
+    "BlockingNode": "mmrepl.runtime.blocking",
     "CausalContext": "mmrepl.causality.context",
     "Change": "mmrepl.runtime.outcomes",
     "Dot": "mmrepl.causality.dot",
