@@ -382,10 +382,15 @@ def _check_chunks(chunks: list[Snapshot], delta_count: int) -> None:
 
 
 def claimed_counter(node: NodeId, message: Delta | Snapshot) -> int:
-    """The highest counter of *node* that a message speaks of, be it in a vector, an operation, or a context."""
-    vector = message.assumes if isinstance(message, Delta) else message.clock
-    claimed = max((counter for *origin, counter in vector if tuple(origin) == node), default=0)
-    batch = message.batch
+    """
+    The highest counter of *node* that the sender of a message has seen: in an operation, a context, or a clock.
+
+    What a delta assumes its receiver to have proves nothing: the receiver itself may have said so, and then have died
+    before it was durable.
+    """
+    batch, claimed = message.batch, 0
+    if isinstance(message, Snapshot):
+        claimed = max((counter for *origin, counter in message.clock if tuple(origin) == node), default=0)
     if node in batch.origins:
         ours = batch.origins.index(node)
         claimed = max([claimed, *(run.first + run.size - 1 for run in batch.iter_runs() if run.origin == ours)])
