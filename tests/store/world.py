@@ -36,8 +36,8 @@ from mmrepl.log.operation import Operation
 from mmrepl.ports import Durability
 from mmrepl.replication import local as local_module
 from mmrepl.replication.local import LocalCore
-from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Sibling
 from mmrepl.replication.opening import open_core
+from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Sibling
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
 from mmrepl.store import journal as journal_module
 from mmrepl.store import snapshot as snapshot_module
@@ -283,7 +283,7 @@ class World:
             context, seen = self.slots.get((table, key, int(over)), (BLIND, seen))
         ident = len(self.model.writes)
         payload = None if deletes else encode(ident)
-        counter = site.core.put(store.table(table), key, payload, self.now_ms + site.skew_ms, context)
+        counter = site.core.put(store.table(table), key, payload, self.now_ms + site.skew_ms, context, Durability.NONE)
         operation = store.log.operation(store.own, counter)
         assert (operation.table, operation.key, operation.payload) == (table, key, payload)
         rank = (operation.timestamp, *operation.dot)
