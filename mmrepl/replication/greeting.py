@@ -21,32 +21,52 @@ from mmrepl.wire.messages import PROTOCOL, Hello
 class Refusal:
     """Why a connection is closed. *code* is for programs."""
 
-    code: str  # protocol, cluster, secret, self, name-in-use, duplicate, rejoin, removed, equivocation, drift, limit
+    code: str  # see CODES; or the name of the PeerError that was raised
     text: str
+
+
+CODES = (
+    "protocol", "cluster", "secret", "self", "name-in-use", "duplicate", "limit", "blocked", "silent",
+    "rejoin",  # you are no member, and hold writes that nobody here has seen: start over, keeping them
+    "equivocation",  # you run on an old copy of your store: start over, keeping what you wrote since
+    "removed",  # you were taken out of the cluster
+    "leaving",  # I was, or am going
+)  # fmt: skip
+"""What refusals are called."""
+
+NAME_BYTES = 1024
+"""The longest name of a node."""
+
+
+def shown(text: str, most: int = 80) -> str:
+    """A peer's text for people: quoted, without anything that a terminal would obey, and not longer than that."""
+    return repr(text if len(text) <= most else text[:most] + "…")
 
 
 def check_hello(ours: Hello, theirs: Hello) -> Refusal | None:
     """What is wrong with a hello, as far as the two alone can tell; None when nothing is."""
+    name = shown(theirs.name)
     if theirs.protocol != PROTOCOL:
         return Refusal(
             "protocol",
-            f"{theirs.name!r} speaks version {theirs.protocol} of the protocol, {ours.name!r} version {PROTOCOL}:"
+            f"{name} speaks version {theirs.protocol} of the protocol, {ours.name!r} version {PROTOCOL}:"
             " bring both to one version of mmrepl",
         )
     if theirs.cluster != ours.cluster:
         return Refusal(
-            "cluster",
-            f"{theirs.name!r} belongs to cluster {theirs.cluster!r}, {ours.name!r} to cluster {ours.cluster!r}",
+            "cluster", f"{name} belongs to cluster {shown(theirs.cluster)}, {ours.name!r} to cluster {ours.cluster!r}"
         )
     if theirs.secured != ours.secured:
-        which = theirs if theirs.secured else ours
-        return Refusal("secret", f"{which.name!r} asks for a cluster secret and the other side has none")
+        which = name if theirs.secured else repr(ours.name)
+        return Refusal("secret", f"{which} asks for a cluster secret and the other side has none")
     if theirs.name == ours.name:
         if theirs.instance == ours.instance:
             return Refusal("self", f"{ours.name!r} has reached itself")
         return Refusal("name-in-use", f"two nodes are called {ours.name!r}: give each a name of its own")
-    if not theirs.name or len(theirs.nonce) != 16 or not 0 <= theirs.incarnation < 1 << 63:
-        return Refusal("protocol", "a hello without a name, nonce or incarnation")
+    if not 0 < len(theirs.name.encode()) <= NAME_BYTES or len(theirs.address) > NAME_BYTES:
+        return Refusal("protocol", f"a hello without a name, or with one longer than {NAME_BYTES} bytes: {name}")
+    if len(theirs.nonce) != 16 or not 0 <= theirs.incarnation < 1 << 63:
+        return Refusal("protocol", f"a hello of {name} without a nonce or an incarnation")
     return None
 
 

@@ -24,7 +24,7 @@ from mmrepl.clock.drift import PeerClocks
 from mmrepl.effects import Effects, Envelope
 from mmrepl.errors import FrameError, LogTruncated, PeerError
 from mmrepl.ports import Durability, Rng
-from mmrepl.replication.greeting import Refusal
+from mmrepl.replication.greeting import Refusal, shown
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
@@ -58,6 +58,9 @@ from mmrepl.wire.messages import (
 
 COMPLAINTS = 32
 """So many of the latest complaints about peers are kept for status."""
+
+RECOVERIES = 8
+"""So often a run of the process believes that it is an old copy of itself. Once is the rule, twice bad luck."""
 
 SILENCE_MS = 10_000
 """A connection on which nothing has come for so long is closed; its address is dialled again."""
@@ -111,6 +114,7 @@ class MultiMaster:
         self._send: list[Envelope] = []
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
+        self._recovery_count = 0
         self._more = False  # whether a peer has more to get than a turn gives
         self._ticked_ms = now_ms
         self._wall_ms = 0  # as it was told last
@@ -211,38 +215,57 @@ class MultiMaster:
             elif isinstance(message, Members):
                 self._members(message)
             elif isinstance(message, Leave):
-                self.members.remove(peer.name)
-                self._refuse(link, Refusal("removed", f"{peer.name!r} has left: {message.text}"))
+                if self.members.is_member(peer.name):
+                    self.members.remove(peer.name)
+                self._refuse(link, Refusal("leaving", f"{peer.name!r} has left"))
 
     # -- greeting
 
-    def _recover_identity(self, vector: VersionVector) -> None:
-        """A peer has seen more of our counter than we made: this is an old copy, and somebody else from now on."""
+    def _recover_identity(self, name: str, vector: VersionVector) -> None:
+        """
+        If a peer has seen more of our counter than we made, this is an old copy, and somebody else from now on.
+
+        That may close every connection, this one included. Raises PeerError for a peer that claims it without end.
+        """
         store = self.local.store
-        if vector.counter(store.node) <= store.own.head:
+        node, head, claimed = store.node, store.own.head, vector.counter(store.node)
+        if claimed <= head:
+            self.rejoin.confirmed(claimed)
             return
-        if self.rejoin.minted_since_opening():
-            self._start_over(vector)
+        if self._recovery_count >= RECOVERIES:
+            raise PeerError(
+                f"{name!r} claims {claimed} operations of {node}, which has made {head}: not believed again"
+            )
+        self._recovery_count += 1
+        self.local.doubt = f"{name!r} has seen {claimed} operations of {node}, this store had {head}: an old copy"
+        if self.rejoin.has_suspects():
+            self._start_over(vector, is_old_copy=True)
         else:
-            self.local.become(new_incarnation(store.node.name, self._rng))
+            self.local.become(new_incarnation(node.name, self._rng))
             self.rejoin.opened()
             self.members.became(store.node)
 
     def _refused(self, link: Link, message: Refuse, now_ms: int) -> None:
         """The other side closes the connection, and says why."""
         name = link.theirs.name if link.theirs is not None else link.dialled
+        text = f"{shown(message.code)[1:-1]}: {shown(message.text, 500)[1:-1]}"
         again = ("rejoin", "equivocation", "removed") if self.options.rejoin else ("rejoin", "equivocation")
-        if message.code in again and link.theirs is not None:
-            self._start_over(from_wire(link.theirs.vector))
-        self._close.append((link.number, message.text))
-        self.disconnected(link.number, message.text, now_ms)
-        if message.code not in ("duplicate", "self"):
-            self._complain(f"{name} refused us: {message.code}: {message.text}")
-        self._notify.append(PeerChanged(name, PeerState.GONE, f"{message.code}: {message.text}"))
+        # Only from somebody whose hello was good and proven: else anybody could have us start over, and, claiming to
+        # have seen everything, have us set nothing aside.
+        if message.code in again and link.trusted:
+            assert link.theirs is not None
+            self._start_over(from_wire(link.theirs.vector), is_old_copy=message.code == "equivocation")
+        self._close.append((link.number, text))
+        self.disconnected(link.number, text, now_ms)
+        if message.code not in ("duplicate", "self", "leaving"):
+            self._complain(f"{shown(name)} refused us: {text}")
+        self._notify.append(PeerChanged(name, PeerState.GONE, text))
 
-    def _start_over(self, seen: VersionVector) -> None:
+    def _start_over(self, seen: VersionVector, *, is_old_copy: bool) -> None:
         """Set aside what *seen* does not cover, and begin again as a new incarnation (see `rejoin`)."""
-        self.rejoin.start_over(seen, new_incarnation(self.local.store.node.name, self._rng))
+        node = new_incarnation(self.local.store.node.name, self._rng)
+        self.rejoin.start_over(seen, node, is_old_copy=is_old_copy)
+        self.local.demand(self.options.durability)
         self.members.became(self.local.store.node)
         self.transfers.incoming = None
         self._applied_from.clear()
@@ -257,7 +280,7 @@ class MultiMaster:
         self.complaints.append(text)
 
     def _refuse(self, link: Link, refusal: Refusal) -> None:
-        if refusal.code not in ("duplicate", "self"):
+        if refusal.code not in ("duplicate", "self", "leaving"):
             self._complain(f"{refusal.code}: {refusal.text}")
         self._send.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
         self._close.append((link.number, f"{refusal.code}: {refusal.text}"))
@@ -304,7 +327,9 @@ class MultiMaster:
     def _digest(self, peer: Peer, digest: Digest, now_ms: int) -> None:
         vector = from_wire(digest.vector)
         self.clocks.heard(peer.name, digest.wall_ms, now_ms)
-        self._recover_identity(vector)
+        self._recover_identity(peer.name, vector)
+        if peer.link is None:
+            return  # we have started over
         if digest.want:  # what it has applied, durable or not: enough to know what to send, no acknowledgement
             self._wanted(peer, vector, now_ms)
             return
@@ -354,7 +379,7 @@ class MultiMaster:
         self._send.extend(Envelope(peer.link, ask) for ask in asks)
         if whole is None:
             return
-        self._recover_identity(whole.clock)
+        self._recover_identity(peer.name, whole.clock)
         self.local.install(whole.clock, [batch for _, batch in sorted(whole.chunks.items())])
         self.local.demand(self.options.durability)
         self.puller.retry(self.peers.values(), wall_ms)
@@ -366,7 +391,7 @@ class MultiMaster:
         own = self.members.entries[self.members.name]
         if own.removed:
             for link in list(self._links.values()):
-                self._refuse(link, Refusal("removed", f"{self.members.name!r} was removed from the cluster"))
+                self._refuse(link, Refusal("leaving", f"{self.members.name!r} was removed from the cluster"))
         self._view_changed()
 
     def _view_changed(self) -> None:
@@ -437,6 +462,7 @@ class MultiMaster:
         self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, self.limits.max_drift_ms)
         self._forget_what_is_stable()
         self.rejoin.carry_on(self._lacks_nothing())
+        self.rejoin.note_confirmed(now_ms)
         for peer in self.up():
             self.hearsay.tell(peer, now_ms, wall_ms)
             if peer.needs_acks:
@@ -518,6 +544,7 @@ class MultiMaster:
     def _note_members(self) -> None:
         if self.local.journal is not None:
             self.local.journal.note("members", encode(self.members.message())[1])
+            self.local.demand(self.options.durability)
 
     # -- for people
 

@@ -48,6 +48,7 @@ class Link:
     opened_ms: int
     theirs: Hello | None = None
     proof_due: bool = False  # a proof of theirs is still wanted
+    trusted: bool = False  # their hello was good, and proven: what they say may be believed
     peer: Peer | None = None  # set once it is up
 
 

@@ -33,7 +33,7 @@ class Reception:
         core, store = self._core, self._core.local.store
         own = store.own
         policies = {"": store.default.policy} | {name: resolver.policy for name, resolver in store.policies.items()}
-        head_stamp = own.stamps[-1] if len(own.stamps) else 0
+        latest = core.local.durable_vector.counter(own.origin) - own.base  # of what the vector below tells
         hello = Hello(
             protocol=PROTOCOL,
             cluster=core.options.cluster,
@@ -46,7 +46,7 @@ class Reception:
             policies=policies,
             wall_ms=wall_ms,
             hlc=store.hlc.last,
-            head_stamp=head_stamp,
+            head_stamp=own.stamps[latest] if latest >= 0 else 0,
             compressions=list(core.options.compressions),
             max_drift_ms=core.limits.max_drift_ms,
             secured=core.options.secret is not None,
@@ -80,6 +80,7 @@ class Reception:
         """The hello is done, and proven: decide whether this is the connection to that peer."""
         theirs = link.theirs
         assert theirs is not None
+        link.trusted = True
         node, vector = node_of(theirs), from_wire(theirs.vector)
         peer = self._core.peers.get(theirs.name)
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._uninvited(link, theirs)
@@ -112,7 +113,9 @@ class Reception:
             self._core.local.store.hlc.observe(theirs.hlc)
         self._core.members.met(node, theirs.address, link.dialled)
         self._core._view_changed()
-        self._core._recover_identity(vector)
+        self._core._recover_identity(peer.name, vector)
+        if not self._core.is_up(link.number):
+            return  # we have started over: everybody is greeted anew
         self._core._send.append(Envelope(link.number, self._core.members.message()))
         self._core._notify.append(PeerChanged(peer.name, peer.state(now_ms, self._core.limits.heartbeat_ms)))
         self._core._send.extend(Envelope(link.number, ask) for ask in self._core.transfers.resume(peer))

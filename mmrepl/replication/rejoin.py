@@ -15,12 +15,17 @@ from __future__ import annotations
 import msgspec
 
 from mmrepl.causality.context import CausalContext
+from mmrepl.causality.dot import COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.replication.local import LocalCore
 from mmrepl.types import NodeId
 
 CARRIED = "carried"
 FORGOTTEN = "forgotten"
+CONFIRMED = "confirmed"
+
+CONFIRMED_MS = 10_000
+"""How often it is written down how much of what we wrote others have: late is safe, it only makes more suspect."""
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
@@ -33,6 +38,7 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
 
 
 _decoder = msgspec.msgpack.Decoder(list[Carried])
+_confirmed_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
 class Rejoin:
@@ -40,18 +46,44 @@ class Rejoin:
 
     def __init__(self, local: LocalCore, meta: dict[str, bytes]) -> None:
         self._local = local
+        self._noted = 0  # what was remembered of `confirmed` last
         self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
         self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
-        self._opened_at = 0
         self.opened()
+        if CONFIRMED in meta:
+            incarnation, counter = _confirmed_decoder.decode(meta[CONFIRMED])
+            self._confirmed = counter if incarnation == self._local.store.node.incarnation else 0
 
     def opened(self) -> None:
-        """From here on what is minted is minted by this run of the process."""
+        """From here on what is minted is minted by this run of the process, under the present incarnation."""
         self._opened_at = self._local.store.own.head
+        self._confirmed = 0  # so many of our writes some peer has said to have, in any run
+        self._confirmed_noted_ms = 0
 
-    def minted_since_opening(self) -> bool:
-        """Whether this run has minted dots under the present incarnation."""
-        return self._local.store.own.head > self._opened_at
+    def confirmed(self, counter: int) -> None:
+        """A peer has our writes up to *counter*, no more than we made."""
+        self._confirmed = max(self._confirmed, counter)
+
+    def note_confirmed(self, now_ms: int) -> None:
+        """Remember it over a restart, now and then."""
+        if now_ms - self._confirmed_noted_ms >= CONFIRMED_MS and self._confirmed != self._noted:
+            self._confirmed_noted_ms, self._noted = now_ms, self._confirmed
+            entry = self._local.store.node.incarnation, self._confirmed
+            self._note(CONFIRMED, msgspec.msgpack.encode(entry))
+
+    @property
+    def suspect_from(self) -> int:
+        """
+        Should this prove to be an old copy: our dots above this one may exist twice.
+
+        Those of this run of the process, and those that nobody has confirmed: an earlier run may have minted them on
+        the same copy, alone.
+        """
+        return min(self._opened_at, self._confirmed)
+
+    def has_suspects(self) -> bool:
+        """Whether there are any."""
+        return self._local.store.own.head > self.suspect_from
 
     def note_forgotten(self) -> None:
         """Something was forgotten: a newcomer with a history must rejoin from now on."""
@@ -59,21 +91,24 @@ class Rejoin:
             self.has_forgotten = True
             self._note(FORGOTTEN, b"1")
 
-    def start_over(self, seen: VersionVector, node: NodeId) -> None:
+    def start_over(self, seen: VersionVector, node: NodeId, *, is_old_copy: bool) -> None:
         """
-        Set aside the live writes that *seen* does not cover, or that this run minted; become *node*, empty.
+        Set aside the live writes that *seen* does not cover; become *node*, empty.
+
+        On an old copy our own suspect writes are set aside as well, for what *seen* covers may be others under the same
+        dots. Where it is none they are not: those that it covers were known there, and perhaps deleted since.
 
         Cost: proportional to the store.
         """
         store = self._local.store
-        old, opened_at = store.node, self._opened_at
+        old, suspect_from = store.node, self.suspect_from if is_old_copy else COUNTER_MAX
         set_aside = list(self.carried)
         for name in store.table_names():
             table = store.table(name)
             for key in list(table.states):
                 for sibling in store.siblings(table, key):
-                    ours = sibling.dot.origin == old and sibling.dot.counter > opened_at
-                    if sibling.payload is not None and (ours or not seen.covers(sibling.dot)):
+                    suspect = sibling.dot.origin == old and sibling.dot.counter > suspect_from
+                    if sibling.payload is not None and (suspect or not seen.covers(sibling.dot)):
                         set_aside.append(Carried(sibling.timestamp, name, key, sibling.payload))
         self.carried = sorted(set_aside, key=lambda entry: (entry.stamp, entry.table, entry.key))
         self._local.start_over(node)
