@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
@@ -75,6 +75,45 @@ class Segment:
         self.payloads.append(payload)
         if context is not None:
             self.contexts[counter] = context
+
+    def copy(self, low: int, high: int) -> Segment:
+        """The entries from index *low* to before *high*, all taken for live."""
+        part = Segment(self.number)
+        part.counters, part.stamps, part.tables = self.counters[low:high], self.stamps[low:high], self.tables[low:high]
+        part.keys, part.payloads = self.keys[low:high], self.payloads[low:high]
+        if self.contexts:
+            part.contexts = {n: self.contexts[n] for n in part.counters if n in self.contexts}
+        return part
+
+    def pick(self, indexes: Iterable[int]) -> Segment:
+        """The entries at some indexes, ascending, taken for live."""
+        part = Segment(self.number)
+        for index in indexes:
+            counter = self.counters[index]
+            context = self.contexts.get(counter)
+            part.append(
+                counter, self.stamps[index], self.tables[index], self.keys[index], self.payloads[index], context
+            )
+        return part
+
+    def pieces(self, size: int) -> Iterator[Segment]:
+        """The entries, so many at a time, all taken for live."""
+        for low in range(0, len(self), size):
+            yield self.copy(low, low + size)
+
+    def extend(self, other: Segment) -> None:
+        """Add the entries of *other*, all above ours and live."""
+        self.counters += other.counters
+        self.stamps += other.stamps
+        self.tables += other.tables
+        self.keys += other.keys
+        self.payloads += other.payloads
+        self.contexts.update(other.contexts)
+
+    def size_bytes(self) -> int:
+        """About what the entries take as a message."""
+        contexts = sum(map(len, self.contexts.values()))
+        return sum(map(len, self.keys)) + sum(map(len, filter(None, self.payloads))) + 8 * (len(self) + contexts)
 
     def dead_counters(self) -> list[int]:
         """Counters of the entries that were buried."""
@@ -160,6 +199,22 @@ class Columns:
             if index >= 0:
                 return segment, index
         raise KeyError(f"{self.origin}:{counter} is not held")
+
+    def pick_dense(self, last: int, position: int) -> Segment:
+        """Dense operations up to counter *last* that nothing before *position* had buried, copied as a segment."""
+        count = max(0, last - self.base + 1)
+        part = Segment(0)
+        dead = [0 < at < position for at in self.buried[:count]]
+        low = 0
+        while low < count:
+            high = low + 1
+            while high < count and dead[high] == dead[low]:
+                high += 1
+            if not dead[low]:
+                self._settle_run(part, low, high)
+            low = high
+        assert VOID not in part.payloads, "what lived at the clock is held until the clock has passed it"
+        return part
 
     # -- changing
 

@@ -225,10 +225,6 @@ class OpLog:
         columns = self.columns[packed >> COUNTER_BITS]
         columns.bury(packed & COUNTER_MAX, position, forget_payload=forget_payload, seen=seen)
 
-    def is_settled(self, packed: int) -> bool:
-        """Whether the operation *packed* stands below the cut."""
-        return packed & COUNTER_MAX < self.columns[packed >> COUNTER_BITS].base
-
     def bury_voids(self, position: int) -> None:
         """Take it that every void was buried as late as *position*: after loading nobody knows any better."""
         for columns in self.columns:
@@ -277,16 +273,38 @@ class OpLog:
             gone += old
         return fresh, gone
 
-    def settled_append(
-        self, columns: Columns, counter: int, stamp: int, table: int, key: str, payload: bytes | None,
-        context: Context | None, *, number: int | None = None,
-    ) -> None:  # fmt: skip
-        """Add an operation (of a snapshot, or of saved segment *number*) above all settled ones of its origin."""
-        segment = columns.segments[-1] if columns.segments else None
-        if segment is None or (len(segment) >= SEGMENT_OPERATIONS if number is None else segment.number != number):
-            segment = Segment(next(self._segment_numbers) if number is None else number)
-            columns.segments.append(segment)
-        segment.append(counter, stamp, table, key, payload, context)
+    def settled_extend(
+        self,
+        columns: Columns,
+        first: int,
+        stamps: list[int],
+        table: int,
+        keys: list[str],
+        payloads: list[bytes | None],
+        contexts: dict[int, Context],
+        number: int | None,
+    ) -> None:
+        """
+        Add consecutive operations on one table, from counter *first* on, above all settled ones of their origin.
+
+        They come from a snapshot, or from the saved segment *number*.
+        """
+        low = 0
+        while low < len(keys):
+            segment = columns.segments[-1] if columns.segments else None
+            if segment is None or (len(segment) >= SEGMENT_OPERATIONS if number is None else segment.number != number):
+                segment = Segment(next(self._segment_numbers) if number is None else number)
+                columns.segments.append(segment)
+            high = len(keys) if number is not None else min(len(keys), low + SEGMENT_OPERATIONS - len(segment))
+            segment.counters.extend(range(first + low, first + high))
+            segment.stamps.extend(stamps[low:high])
+            segment.tables.extend([table] * (high - low))
+            segment.keys += keys[low:high]
+            segment.payloads += payloads[low:high]
+            low = high
+            if contexts:
+                held = range(segment.counters[0], segment.counters[-1] + 1)
+                segment.contexts.update((n, context) for n, context in contexts.items() if n in held)
 
     def continue_segments_after(self, number: int) -> None:
         """Number new segments from above *number* (the highest that was loaded)."""
@@ -325,6 +343,20 @@ def _in_log_order(slices: list[Slice]) -> Iterator[Slice]:
             insort(rest, (columns.positions[size], columns, run_last + 1, last), key=itemgetter(0))
     for _, columns, first, last in rest:
         yield columns, first, last
+
+
+def _consecutive(counters: array[int]) -> Iterator[tuple[int, int]]:
+    """Ascending counters as (first, last) of what follows without a gap."""
+    if counters[-1] - counters[0] + 1 == len(counters):
+        yield counters[0], counters[-1]
+        return
+    first = before = counters[0]
+    for counter in counters[1:]:
+        if counter != before + 1:
+            yield first, before
+            first = counter
+        before = counter
+    yield first, before
 
 
 class _BatchBuilder:
@@ -406,17 +438,19 @@ class _BatchBuilder:
 
     def add_segment(self, columns: Columns, segment: Segment) -> None:
         """The live operations of a segment."""
-        for index, counter in enumerate(segment.counters):
-            if segment.is_dead(index):
-                continue
-            self._run(columns, counter, 1)
-            context = segment.contexts.get(counter)
-            if context is not None:
-                self._context(len(self._keys), context)
-            self._table_refs(segment.tables[index : index + 1])
-            self._keys.append(segment.keys[index])
-            self._stamps.append(segment.stamps[index])
-            self._payloads.append(segment.payloads[index])
+        if segment.dead:
+            segment = segment.pick(index for index in range(len(segment)) if not segment.is_dead(index))
+        if not len(segment):
+            return
+        at, counters = len(self._keys), segment.counters
+        for first, last in _consecutive(counters):
+            self._run(columns, first, last - first + 1)
+        for counter, context in sorted(segment.contexts.items()):
+            self._context(at + bisect_left(counters, counter), context)
+        self._table_refs(segment.tables)
+        self._keys += segment.keys
+        self._stamps += segment.stamps
+        self._payloads += segment.payloads
 
     def batch(self) -> Batch:
         """What was gathered."""

@@ -19,11 +19,11 @@ from typing import Final
 
 import msgspec
 
-from mmrepl.causality.dot import COUNTER_BITS
 from mmrepl.errors import FrameError, PeerError, StoreCorrupt
-from mmrepl.log.batch import Batch, decode_batch, encode_batch, expand
+from mmrepl.log.batch import Batch, decode_batch, encode_batch
 from mmrepl.log.columns import Columns, Segment
 from mmrepl.ports import Commit, Loaded
+from mmrepl.store.settling import Settling
 from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId
 
@@ -303,23 +303,8 @@ def _decode_deaths(number: int, data: bytes) -> list[int]:
 
 def _load_segment(store: Store, number: int, batch: Batch, dead: frozenset[int]) -> None:
     """Operations of a segment are live ones: apply each, and keep it settled."""
-    log, keyspace = store.log, store.keyspace
-    columns = [log.origin(node) for node in batch.node_ids()]
-    contexts = store.pack_contexts(batch, columns)
-    stamps = batch.absolute_stamps()
-    tables = [store.enter_table(name) for name in batch.tables]
-    refs = list(expand(batch.iter_tables()))
-    index = 0
-    for ref, first, size, _ in batch.iter_runs():
-        owner = columns[ref]
-        for counter in range(first, first + size):
-            at, index = index, index + 1
-            if counter in dead:
-                continue
-            table, key, payload, context = tables[refs[at]], batch.keys[at], batch.payloads[at], contexts.get(at)
-            log.settled_append(owner, counter, stamps[at], table.number, key, payload, context, number=number)
-            by_counter = {} if context is None else {counter: context}
-            owner.base = counter + 1
-            keyspace.apply_run(table, (key,), (payload,), owner.index << COUNTER_BITS | counter, 1, by_counter)
-    if stamps:
-        store.hlc.observe(max(stamps))
+    settling = Settling(store, batch)
+    for whole in settling.pieces():
+        for piece in whole.without(dead) if dead else (whole,):
+            piece.owner.base = piece.first + piece.high - piece.low  # before it is applied: it is looked for below
+            settling.take(piece, 1, number)

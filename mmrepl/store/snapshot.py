@@ -13,6 +13,7 @@ without Tombstones", 2017. A plain join of the keys alone is wrong in one random
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from attrs import frozen
@@ -20,11 +21,15 @@ from attrs import frozen
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import FrameError
-from mmrepl.log.batch import Batch, expand
+from mmrepl.log.batch import Batch
 from mmrepl.log.columns import VOID, Columns, Segment
+from mmrepl.store.settling import Settling
 from mmrepl.store.store import Store
 
 CHUNK_OPERATIONS = 8192
+
+PIECE_OPERATIONS = 256
+"""The size of a chunk is looked at after so many operations."""
 
 
 @frozen
@@ -59,39 +64,34 @@ def capture(store: Store, clock: VersionVector, position: int, id: str) -> Captu
     """
     chunks: list[tuple[Columns, Segment]] = []
     for columns in store.log.columns:
-        segment, size = Segment(0), 0
-        for counter, stamp, table, key, payload in _live(columns, clock.counter(columns.origin), position):
-            if size > store.limits.delta_bytes or len(segment) >= CHUNK_OPERATIONS:
-                chunks.append((columns, segment))
-                segment, size = Segment(0), 0
-            context = columns.entry(counter)[4]
-            segment.append(counter, stamp, table, key, payload, context)
-            size += len(key) + len(payload or b"") + 8 * (1 + len(context or ()))
-        if len(segment):
-            chunks.append((columns, segment))
+        chunk, size = Segment(0), 0
+        for live in _live(columns, clock.counter(columns.origin), position):
+            for piece in live.pieces(PIECE_OPERATIONS):
+                if size > store.limits.delta_bytes or len(chunk) >= CHUNK_OPERATIONS:
+                    chunks.append((columns, chunk))
+                    chunk, size = Segment(0), 0
+                chunk.extend(piece)
+                size += piece.size_bytes()
+        if len(chunk):
+            chunks.append((columns, chunk))
     return Capture(id, clock, tuple(chunks))
 
 
-def _live(columns: Columns, last: int, position: int) -> Iterator[tuple[int, int, int, str, bytes | None]]:
-    """Operations up to counter *last* that nothing before *position* had buried."""
+def _live(columns: Columns, last: int, position: int) -> Iterator[Segment]:
+    """Operations up to counter *last* that nothing before *position* had buried, as copies of columns."""
     for segment in columns.segments:
-        for index, counter in enumerate(segment.counters):
-            if counter > last:
-                break
-            if segment.payloads[index] is not VOID and segment.buried.get(index, position) >= position:
-                yield (
-                    counter,
-                    segment.stamps[index],
-                    segment.tables[index],
-                    segment.keys[index],
-                    segment.payloads[index],
-                )
-    for offset in range(last - columns.base + 1):
-        buried = columns.buried[offset]
-        if not buried or buried >= position:
-            payload = columns.payloads[offset]
-            assert payload is not VOID, "what lived at the clock is held until the clock has passed it"
-            yield columns.base + offset, columns.stamps[offset], columns.tables[offset], columns.keys[offset], payload
+        gone = [at < position for at in segment.buried.values()]
+        if not segment.dead or (len(gone) == segment.dead and not any(gone)):
+            yield segment.copy(0, bisect_right(segment.counters, last))
+            continue
+        yield segment.pick(
+            index
+            for index, counter in enumerate(segment.counters)
+            if counter <= last
+            and segment.payloads[index] is not VOID
+            and segment.buried.get(index, position) >= position
+        )
+    yield columns.pick_dense(last, position)
 
 
 def install(store: Store, clock: VersionVector, batches: list[Batch]) -> int:
@@ -149,25 +149,11 @@ def _dots(store: Store, batches: list[Batch]) -> set[int]:
 
 def _take_in(store: Store, batch: Batch, before: dict[int, int], position: int) -> int:
     """Operations that are new become settled ones, each applied as any other."""
-    log = store.log
-    columns = [log.origin(node) for node in batch.node_ids()]
-    contexts = store.pack_contexts(batch, columns)
-    stamps = batch.absolute_stamps()
-    tables = [store.enter_table(name) for name in batch.tables]
-    refs = list(expand(batch.iter_tables()))
-    fresh = index = 0
-    for ref, first, count, _ in batch.iter_runs():
-        owner = columns[ref]
-        for counter in range(first, first + count):
-            at, index = index, index + 1
-            if counter <= before.get(owner.index, 0):
-                continue
-            fresh += 1
-            table, key, payload, context = tables[refs[at]], batch.keys[at], batch.payloads[at], contexts.get(at)
-            log.settled_append(owner, counter, stamps[at], table.number, key, payload, context)
-            by_counter = {} if context is None else {counter: context}
-            dot = owner.index << COUNTER_BITS | counter
-            store.keyspace.apply_run(table, (key,), (payload,), dot, position, by_counter)
-    if stamps:
-        store.hlc.observe(max(stamps))
+    settling = Settling(store, batch)
+    fresh = 0
+    for piece in settling.pieces():
+        new = piece.above(before.get(piece.owner.index, 0))
+        if new is not None:
+            settling.take(new, position)
+            fresh += new.high - new.low
     return fresh
