@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.causality.dot import Dot
     from mmrepl.causality.version_vector import VersionVector
     from mmrepl.errors import MmreplError
+    from mmrepl.log.policy import LogPolicy
     from mmrepl.ports import Durability
     from mmrepl.replication.local import Merged
     from mmrepl.runtime.blocking import BlockingNode
@@ -35,6 +36,7 @@ __all__ = [
     "Dot",
     "Durability",
     "Limits",
+    "LogPolicy",
     "Merged",
     "MmreplError",
     "Node",
@@ -55,6 +57,7 @@ _HOMES = {
     "Dot": "mmrepl.causality.dot",
     "Durability": "mmrepl.ports",
     "Limits": "mmrepl.types",
+    "LogPolicy": "mmrepl.log.policy",
     "Merged": "mmrepl.replication.local",
     "MmreplError": "mmrepl.errors",
     "Node": "mmrepl.runtime.node",

@@ -19,6 +19,7 @@ from mmrepl.cli.exits import Exit
 from mmrepl.cli.options import ANSWER, Answer, Flag, Level
 from mmrepl.cli.policies import parse_policy, parse_tables
 from mmrepl.errors import StorageError, UsageError
+from mmrepl.log.policy import LogPolicy
 from mmrepl.transport.address import is_loopback
 
 if TYPE_CHECKING:  # loaded only by those who run a node: asyncio and the store are slow to load
@@ -93,7 +94,7 @@ def serve(
         insecure=insecure,
         rejoin=rejoin,
         compression=compress,
-        log_operations=log_operations,
+        log=LogPolicy(operations=log_operations),
     )
     narrator = Narrator(json=answer.json)
     return asyncio.run(_serve(node, narrator))

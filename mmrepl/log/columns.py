@@ -144,8 +144,8 @@ class Columns:
     """Everything known of one origin. Mutable; owned by the `OpLog`."""
 
     __slots__ = (
-        "base", "buried", "contexts", "index", "keys", "needed", "origin", "payloads", "positions", "segments", "stamps",
-        "tables",
+        "base", "buried", "contexts", "index", "keys", "needed",
+        "origin", "payloads", "positions", "segments", "stamps", "tables",
     )  # fmt: skip
 
     def __init__(self, origin: NodeId, index: int) -> None:
@@ -218,9 +218,7 @@ class Columns:
 
     # -- changing
 
-    def bury(
-        self, counter: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None
-    ) -> None:
+    def bury(self, counter: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None) -> None:
         """
         The operation was overwritten, at *position* of the log. Its payload goes unless peers may still want it.
 

@@ -218,9 +218,7 @@ class OpLog:
 
     # -- burying and cutting
 
-    def bury(
-        self, packed: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None
-    ) -> None:
+    def bury(self, packed: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None) -> None:
         """The operation *packed* was overwritten by the one at *position*, which had *seen* that of the key."""
         columns = self.columns[packed >> COUNTER_BITS]
         columns.bury(packed & COUNTER_MAX, position, forget_payload=forget_payload, seen=seen)

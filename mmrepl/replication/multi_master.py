@@ -22,14 +22,15 @@ from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.drift import PeerClocks
 from mmrepl.effects import Effects, Envelope
-from mmrepl.errors import FrameError, LogTruncated, PeerError
+from mmrepl.errors import FrameError, LogTruncated, PeerError, StampAhead
+from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.greeting import Refusal, shown
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
-from mmrepl.replication.pull import Puller
+from mmrepl.replication.pull import FRUITLESS, Puller
 from mmrepl.replication.push import FRAMES_A_TURN, Pusher
 from mmrepl.replication.reception import Reception
 from mmrepl.replication.rejoin import Rejoin
@@ -78,7 +79,7 @@ class Options:
     expected: tuple[str, ...] = ()  # addresses of peers, from the configuration
     secret: bytes | None = None
     compressions: tuple[str, ...] = ()  # what this host can read, in order of preference
-    log_operations: int = 1_000_000  # the log is cut when longer, even if a member still lacks some of it
+    log: LogPolicy = DEFAULT_LOG  # the log is cut when it passes this, even if a member still lacks some of it
     cut_operations: int = 4096  # the log is cut, and tombstones forgotten, when so many operations are stable
     durability: Durability = Durability.SYNC  # of what is received
     rejoin: bool = False  # come back as a new incarnation if this node was removed
@@ -103,7 +104,7 @@ class MultiMaster:
         self.waiters = Waiters()
         self.transfers = Transfers(local)
         self.rejoin = Rejoin(local, meta)
-        self.puller = Puller(local, self.limits, self._apply, self._want)
+        self.puller = Puller(local, self.limits, self._apply, self._want, self._install, self._blame)
         self.hearsay = Hearsay(self)
         self._reception = Reception(self)
         self._pusher = Pusher(local, self._is_own)
@@ -117,6 +118,7 @@ class MultiMaster:
         self._recovery_count = 0
         self._more = False  # whether a peer has more to get than a turn gives
         self._ticked_ms = now_ms
+        self._next_look = 0  # position of the log at which its policy is asked again
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
         self._applied_from: dict[NodeId, str] = {}  # origin -> peer that brought its latest operation
@@ -267,12 +269,20 @@ class MultiMaster:
         self.rejoin.start_over(seen, node, is_old_copy=is_old_copy)
         self.local.demand(self.options.durability)
         self.members.became(self.local.store.node)
-        self.transfers.incoming = None
+        self.transfers.incoming = self.transfers.whole = None
         self._applied_from.clear()
         self.acks = AckMatrix(self.members.name, self.members.view)
         self._watermark = VersionVector()
         for link in list(self._links.values()):
             self._refuse(link, Refusal("duplicate", f"{self.members.name!r} starts over as {self.local.store.node}"))
+
+    def _blame(self, name: str, error: PeerError) -> None:
+        """What a peer sent earlier is no good: it costs that peer its connection."""
+        peer = self.peers.get(name)
+        if peer is not None and peer.link in self._links:
+            self._refuse(self._links[peer.link], Refusal(type(error).__name__, str(error)))
+        else:
+            self._complain(f"{type(error).__name__}: {error}")
 
     def _complain(self, text: str) -> None:
         if text in self.complaints:
@@ -371,20 +381,42 @@ class MultiMaster:
             self._send.extend(Envelope(peer.link, chunk) for chunk in chunks)
 
     def _snapshot(self, peer: Peer, chunk: Snapshot, now_ms: int, wall_ms: int) -> None:
-        if self.puller.pull is not None and self.puller.pull.peer is peer:
-            self.puller.pull.heard_ms = now_ms
-        self.local.check_stamps(chunk.batch, wall_ms)
-        asks, whole = self.transfers.received(peer, chunk)
+        pull = self.puller.pull
+        wanted = pull is None or pull.peer is peer
+        asks = self.transfers.received(peer, chunk, wanted=wanted)
         assert peer.link is not None
         self._send.extend(Envelope(peer.link, ask) for ask in asks)
+        if asks or wanted:
+            self.puller.progress(peer, now_ms)
+        if self.transfers.is_whole():
+            self.puller.retry(self.peers.values(), wall_ms)
+            pull = self.puller.pull
+            if pull is not None and pull.peer is peer and not self.transfers.is_whole():
+                self.puller.ask(peer, now_ms)  # what was written meanwhile
+
+    def _install(self, wall_ms: int) -> str | None:
+        """Install the snapshot that has come whole; the name of its sender when it has to wait for its stamps."""
+        whole = self.transfers.whole
         if whole is None:
-            return
-        self._recover_identity(peer.name, whole.clock)
-        self.local.install(whole.clock, [batch for _, batch in sorted(whole.chunks.items())])
+            return None
+        batches = [batch for _, batch in sorted(whole.chunks.items())]
+        try:
+            for batch in batches:
+                self.local.check_stamps(batch, wall_ms)
+        except StampAhead:
+            for batch in batches:
+                self.puller.note_ahead(batch, wall_ms)
+            return whole.sender
+        self.transfers.whole = None
+        try:
+            self._recover_identity(whole.sender, whole.clock)
+            self.local.install(whole.clock, batches)
+        except PeerError as error:
+            self._blame(whole.sender, error)
+            return None
         self.local.demand(self.options.durability)
-        self.puller.retry(self.peers.values(), wall_ms)
-        if self.puller.pull is not None and self.puller.pull.peer is peer:
-            self.puller.ask(peer, now_ms)  # what was written meanwhile
+        self.transfers.installed_count += 1
+        return None
 
     def _members(self, message: Members) -> None:
         self.members.merge(message)
@@ -471,14 +503,17 @@ class MultiMaster:
     def _lacks_nothing(self) -> bool:
         version = self.local.store.version
         peers = list(self.up())
-        return bool(peers) and all(version.descends(peer.known) for peer in peers)
+        return bool(peers) and all(version.descends(peer.known) or peer.fruitless >= FRUITLESS for peer in peers)
 
     def _forget_what_is_stable(self) -> None:
         self.acks.applied(self.local.durable_vector)
         watermark = VersionVector() if self.members.expected else self.acks.stable()
         self._watermark = watermark
         store, options = self.local.store, self.options
-        position = max(store.log.end - options.log_operations, store.log.prefix_below(watermark))
+        position = store.log.prefix_below(watermark)
+        if store.log.end >= self._next_look:
+            self._next_look = store.log.end + options.log.slack()
+            position = max(position, options.log.position(store.log, self._wall_ms))
         if position - store.log.start >= options.cut_operations:
             # only what the cut settles can be forgotten; both walk over much, and write much, so not for a trifle
             store.forget(watermark)

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.change_feed import ChangeFeed
@@ -106,7 +107,7 @@ class BlockingNode(BlockingTable, TableHost):
         tables: Mapping[str, Resolver] | None = None,
         durability: Durability | str = Durability.SYNC,
         limits: Limits = DEFAULT_LIMITS,
-        log_operations: int = 1_000_000,
+        log: LogPolicy = DEFAULT_LOG,
         secret: str | bytes | None = None,
         client_password: str | None = None,
         insecure: bool = False,
@@ -120,7 +121,7 @@ class BlockingNode(BlockingTable, TableHost):
         super().__init__(self, DEFAULT_TABLE)
         self._node = Node(
             name, path, listen=listen, peers=peers, client=client, cluster=cluster, default=default, tables=tables,
-            durability=durability, limits=limits, log_operations=log_operations, secret=secret,
+            durability=durability, limits=limits, log=log, secret=secret,
             client_password=client_password, insecure=insecure, rejoin=rejoin, compression=compression,
             transport=transport, storage=storage, clock=clock, rng=rng,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import AckTimeout, ClosedError, UsageError, WaitTimeout
 from mmrepl.log.oplog import OpLog
+from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
 from mmrepl.replication.local import LocalCore
 from mmrepl.replication.multi_master import MultiMaster, Options
@@ -64,9 +65,10 @@ class Node:
     *name*: unique in the cluster. *path*: its file (None: in memory). *listen*: where peers reach it, ``host:port``;
     port 0 takes a free one. *peers*: addresses of some others; the rest is learnt from them. *client*: where Redis
     clients reach it (None: nowhere). *default* and *tables* choose the resolvers. *cluster*: only nodes of one id talk
-    to each other. *secret*: shared by all, or None. *insecure*: allow addresses that are not of loopback without
-    secret or TLS. *rejoin*: come back as a new incarnation if this node was removed. *compression*: compress what is
-    sent to peers that can read it. *transport*, *storage*, *clock* and *rng* replace the outside, for tests.
+    to each other. *log*: how much of the log is kept for who is behind. *secret*: shared by all, or None. *insecure*:
+    allow addresses that are not of loopback without secret or TLS. *rejoin*: come back as a new incarnation if this
+    node was removed. *compression*: compress what is sent to peers that can read it. *transport*, *storage*, *clock*
+    and *rng* replace the outside, for tests.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Node:
         tables: Mapping[str, Resolver] | None = None,
         durability: Durability | str = Durability.SYNC,
         limits: Limits = DEFAULT_LIMITS,
-        log_operations: int = 1_000_000,
+        log: LogPolicy = DEFAULT_LOG,
         secret: str | bytes | None = None,
         client_password: str | None = None,
         insecure: bool = False,
@@ -106,7 +108,7 @@ class Node:
         self._client_password = client_password
         self._cluster = cluster
         self._resolvers: tuple[Resolver | None, Mapping[str, Resolver] | None] = (default, tables)
-        self._log_operations = log_operations
+        self._log = log
         self._secret = secret.encode() if isinstance(secret, str) else secret
         self._insecure = insecure
         self._rejoin = rejoin
@@ -194,7 +196,7 @@ class Node:
             expected=self._peers,
             secret=self._secret,
             compressions=available_compressions(),
-            log_operations=self._log_operations,
+            log=self._log,
             durability=self.durability,
             rejoin=self._rejoin,
         )

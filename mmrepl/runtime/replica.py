@@ -19,6 +19,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.effects import Persist
 from mmrepl.errors import ClosedError, FrameError, UsageError
+from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Rng, Storage
 from mmrepl.replication.local import LocalCore, Merged
 from mmrepl.replication.opening import open_core
@@ -47,9 +48,6 @@ from mmrepl.wire.messages import Delta, Snapshot
 FLUSH_SECONDS = 0.004
 """How long a write of level ``batch`` or ``none`` waits for others before it is committed."""
 
-LOG_OPERATIONS = 1_000_000
-"""The log of an embedded replica is cut when it grows beyond this; who is further behind gets a snapshot."""
-
 
 class Replica(TableView, TableHost):
     """
@@ -57,7 +55,7 @@ class Replica(TableView, TableHost):
 
     *name* is this replica's name among those it exchanges with: no two of them may share it. *path* is its file
     (None: in memory). *default* and *tables* choose the resolvers. *durability*: ``"sync"``, ``"batch"`` or
-    ``"none"``, for writes that do not say. *log_operations*: how far back deltas reach before a snapshot is needed.
+    ``"none"``, for writes that do not say. *log*: how far back deltas reach before a snapshot is needed.
     *storage*, *clock* and *rng* replace the outside, for tests.
 
     Raises:
@@ -73,7 +71,7 @@ class Replica(TableView, TableHost):
         tables: Mapping[str, Resolver] | None = None,
         durability: Durability | str = Durability.SYNC,
         limits: Limits = DEFAULT_LIMITS,
-        log_operations: int = LOG_OPERATIONS,
+        log: LogPolicy = DEFAULT_LOG,
         storage: Storage | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: Rng | None = None,
@@ -85,7 +83,8 @@ class Replica(TableView, TableHost):
         self._closed = True  # until everything is there
         self._limits = limits
         self._level = as_level(durability)
-        self._log_operations = log_operations
+        self._log = log
+        self._next_look = log.slack()  # position of the log at which its policy is asked again
         self._clock = clock
         self._lock = threading.RLock()  # guards the core
         self._committing = threading.Lock()  # orders the commits; taken before _lock
@@ -369,9 +368,11 @@ class Replica(TableView, TableHost):
                 self._commit(end, level)
             else:
                 self._flush_soon()
-        if end - self._store.log.start > self._log_operations + self._log_operations // 4:
+        if end >= self._next_look:
             with self._lock:
-                self._core.upkeep(position=self._store.log.end - self._log_operations)
+                log = self._store.log
+                self._next_look = log.end + self._log.slack()
+                self._core.upkeep(position=self._log.position(log, self._clock.wall_ms()))
 
     def _commit(self, end: int, level: Durability) -> None:
         """Commit until everything before *end* is durable. One thread writes; who waited finds it done."""

@@ -19,6 +19,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import EMPTY
 from mmrepl.effects import Envelope, Persist
 from mmrepl.errors import ClosedError, DiskFull, MmreplError, PeerError, StoreCorrupt, StoreFailed
+from mmrepl.log.policy import LogPolicy
 from mmrepl.ports import Durability
 from mmrepl.replication import waiters
 from mmrepl.replication.multi_master import MultiMaster, Options
@@ -85,6 +86,7 @@ class SimNode:
         self.die_after: int | None = None  # effects to go
         self.durable_version = EMPTY  # what its disk holds
         self.synced_version = EMPTY  # and would hold after a loss of power
+        self.once_durable = EMPTY  # all that was ever on it
         self.held_bytes_max = 0
         self.refusals: Counter[str] = Counter()
         self._rng = cluster.world.dice("host", name)
@@ -138,7 +140,7 @@ class SimNode:
                 cluster.forgive(self.name, "damaged")
         options = Options(
             cluster="sim", address=self.address, expected=self.expected, secret=settings.secret,
-            log_operations=settings.log_operations, durability=settings.durability, rejoin=settings.rejoin,
+            log=LogPolicy(operations=settings.log_operations), durability=settings.durability, rejoin=settings.rejoin,
         )  # fmt: skip
         self.core = MultiMaster(local, rng, options, dict(meta), self.clock.monotonic_ms())
         before = self.durable_version
@@ -360,6 +362,7 @@ class SimNode:
         self._committing, self._writing = None, False
         core.persisted(persist.position)
         self.durable_version = core.local.durable_vector
+        self.once_durable = self.once_durable.join(self.durable_version)
         if persist.durability is not Durability.NONE:
             self.synced_version = self.durable_version
         cluster.history.add(Persisted(cluster.world.now_ms, self.name, self.durable_version))

@@ -1,0 +1,45 @@
+"""How much of the log is kept, by number, by bytes and by age."""
+
+import pytest
+
+from mmrepl.clock.hlc import pack
+from mmrepl.log.oplog import OpLog
+from mmrepl.log.policy import LogPolicy
+from mmrepl.types import NodeId
+
+
+def log_of(count: int, *, origins: int = 1) -> OpLog:
+    """A log whose operation at position n was stamped at n seconds and takes 10 bytes, key and payload."""
+    log = OpLog()
+    for index in range(count):
+        columns = log.origin(NodeId(f"n{index % origins}", 1))
+        log.append(columns, pack((index + 1) * 1000), 0, "key_x", b"12345", None)
+    return log
+
+
+@pytest.mark.parametrize("origins", [1, 3])
+def test_each_bound_counts_from_the_end(origins):
+    """The last so many operations, so many bytes, so many milliseconds stay."""
+    log = log_of(100, origins=origins)
+    assert LogPolicy(operations=30).position(log, 100_000) == 71
+    assert LogPolicy(operations=None, bytes=305).position(log, 100_000) == 71
+    assert LogPolicy(operations=None, age_ms=29_500).position(log, 100_000) == 71
+
+
+def test_the_strictest_bound_wins_and_none_is_no_bound():
+    """Three bounds, one cut."""
+    log = log_of(100)
+    assert LogPolicy(operations=90, bytes=100, age_ms=50_000).position(log, 100_000) == 91
+    assert LogPolicy(operations=None).position(log, 10**12) == log.start
+
+
+def test_everything_may_be_too_old():
+    """A log that nobody has written to for long may be cut whole."""
+    log = log_of(10)
+    assert LogPolicy(age_ms=1).position(log, 10**9) == log.end
+
+
+def test_a_bound_of_nothing_is_refused():
+    """Zero would mean that nobody ever gets a delta."""
+    with pytest.raises(ValueError, match="operations"):
+        LogPolicy(operations=0)
