@@ -21,10 +21,12 @@ from cyclopts import App, CycloptsError, Group
 from mmrepl import __version__
 from mmrepl.cli import changes, cluster, files, keys, output, serve
 from mmrepl.cli.config import from_file
+from mmrepl.cli.demo.command import demo
 from mmrepl.cli.exits import Exit, code_of
 from mmrepl.cli.options import Answer
 
 GROUPS: tuple[tuple[str, tuple[Callable[..., Any], ...]], ...] = (
+    ("See it", (demo,)),
     ("Run a node", (serve.serve,)),
     ("Keys", (keys.put, keys.get, keys.read, keys.delete, keys.scan)),
     ("The cluster", (cluster.status, cluster.members, changes.watch, changes.log, cluster.partition, cluster.heal)),
@@ -41,6 +43,7 @@ def build() -> App:
         version=__version__,
         help_format="markdown",
         config=from_file,
+        console=output.console(),
     )
     for order, (title, functions) in enumerate(GROUPS):
         group = Group(title, sort_key=order)

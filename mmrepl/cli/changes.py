@@ -35,7 +35,9 @@ from mmrepl.types import Value
 BLOCK_S = 60.0
 """How long one question for what is next waits; it is asked again."""
 
-Since = Annotated[str | None, Parameter(help="A token, as the command tells it: what that has not seen.")]
+Since = Annotated[
+    str | None, Parameter(allow_leading_hyphen=True, help="A token, as the command tells it: what that has not seen.")
+]
 OnlyTable = Annotated[str | None, Parameter(help="Only this table; an empty name is the default table.")]
 OnlyKeys = Annotated[str | None, Parameter(help="Only keys like this: `user:*`, `?`, `[a-c]`.")]
 Limit = Annotated[int | None, Parameter(help="End after so many.")]

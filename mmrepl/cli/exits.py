@@ -80,5 +80,5 @@ def code_of(error: BaseException) -> Exit:
 def table() -> str:
     """The codes as a table in Markdown."""
     lines = ["| Code | Meaning |", "|---|---|"]
-    lines += [f"| {code.value} | {meaning} |" for code, meaning in MEANING.items()]
+    lines += [f"| {code.value} | {meaning.replace('|', chr(92) + '|')} |" for code, meaning in MEANING.items()]
     return "\n".join(lines)

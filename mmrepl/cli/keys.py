@@ -10,14 +10,17 @@ from rich.text import Text
 
 from mmrepl.cli import output
 from mmrepl.cli.exits import Exit
-from mmrepl.cli.options import ANSWER, REACH, Answer, Flag, Level, Reach, Table
+from mmrepl.cli.options import ANSWER, REACH, Answer, Flag, Key, Level, Reach, Table
 from mmrepl.cli.remote import KeyRead, Receipt, Remote
 from mmrepl.cli.values import As, as_text, typed
 from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
 from mmrepl.errors import UsageError
 
-Context = Annotated[str | None, Parameter(help="A context token, as `read` shows it: replace exactly what was read.")]
+Context = Annotated[
+    str | None,
+    Parameter(allow_leading_hyphen=True, help="A context token, as `read` shows it: replace exactly what was read."),
+]
 Durability = Annotated[Level | None, Parameter(help="What the write waits for. Default: as the node is set.")]
 Acks = Annotated[
     str | None,
@@ -27,7 +30,7 @@ Within = Annotated[float, Parameter(help="Seconds to wait for the members that `
 
 
 def put(
-    key: str,
+    key: Key,
     value: Annotated[str, Parameter(allow_leading_hyphen=True, help="The value; `-` reads it from standard input.")],
     /,
     *,
@@ -61,7 +64,7 @@ def put(
 
 
 def delete(
-    key: str,
+    key: Key,
     /,
     *,
     table: Table = "",
@@ -89,7 +92,7 @@ def delete(
 
 
 def get(
-    key: str,
+    key: Key,
     /,
     *,
     table: Table = "",
@@ -118,7 +121,7 @@ def get(
     return Exit.OK if found.present else Exit.NO
 
 
-def read(key: str, /, *, table: Table = "", reach: Reach = REACH, answer: Answer = ANSWER) -> Exit:
+def read(key: Key, /, *, table: Table = "", reach: Reach = REACH, answer: Answer = ANSWER) -> Exit:
     """
     All that the node knows of a key: its value, each sibling with its dot and time, the context token.
 

@@ -23,15 +23,17 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 Level: TypeAlias = Literal["sync", "batch", "none"]
 
 
+def _answer(help: str) -> Parameter:
+    return Parameter(negative="", show_default=False, group=ANSWER_GROUP, help=help)
+
+
 @Parameter(name="*")
 @frozen(kw_only=True)
 class Answer:
     """How a command answers."""
 
-    json: Annotated[bool, Parameter(negative="", show_default=False, group=ANSWER_GROUP)] = False
-    """Answer in JSON on standard output, for programs."""
-    debug: Annotated[bool, Parameter(negative="", show_default=False, group=ANSWER_GROUP)] = False
-    """On an error, show where in the program it was raised."""
+    json: Annotated[bool, _answer("Answer in JSON on standard output, for programs.")] = False
+    debug: Annotated[bool, _answer("On an error, show where in the program it was raised.")] = False
 
 
 @Parameter(name="*")
@@ -39,15 +41,23 @@ class Answer:
 class Reach:
     """Which node a command talks to."""
 
-    node: Annotated[str, Parameter(env_var="MMREPL_NODE", group=NODE_GROUP)] = DEFAULT_NODE
-    """The node's client port, as host:port."""
-    password_file: Annotated[Path | None, Parameter(env_var="MMREPL_PASSWORD_FILE", group=NODE_GROUP)] = None
-    """A file that holds the password of the client port."""
-    timeout: Annotated[float, Parameter(group=NODE_GROUP)] = 10.0
-    """Seconds to wait for the node, for each answer."""
+    node: Annotated[
+        str, Parameter(env_var="MMREPL_NODE", group=NODE_GROUP, help="The node's client port, as host:port.")
+    ] = DEFAULT_NODE
+    password_file: Annotated[
+        Path | None,
+        Parameter(
+            env_var="MMREPL_PASSWORD_FILE",
+            group=NODE_GROUP,
+            help="A file that holds the password of the client port.",
+        ),
+    ] = None
+    timeout: Annotated[float, Parameter(group=NODE_GROUP, help="Seconds to wait for the node, for each answer.")] = 10.0
 
 
 ANSWER = Answer()
 REACH = Reach()
+
+Key: TypeAlias = Annotated[str, Parameter(help="The key.")]
 
 Table: TypeAlias = Annotated[str, Parameter(show_default=False, help="The table; without it the default table.")]

@@ -46,11 +46,18 @@ def hint(text: str) -> None:
     print(f"mmrepl: {text}", file=sys.stderr, flush=True)
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that is as wide as the terminal, or wide enough."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+class Screen(Console):
+    """A console that leaves it to the application what a reader who has gone means."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process."""
+        raise BrokenPipeError
+
+
+def console() -> Console:
+    """Standard output: as wide as the terminal, or wide enough."""
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PLAIN_WIDTH
+    return Screen(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def safe(text: str) -> str:

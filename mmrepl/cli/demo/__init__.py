@@ -1,0 +1,1 @@
+"""The demo: three nodes, a partition, writes on both sides, a heal. What it tells stands in `story`."""
