@@ -98,12 +98,16 @@ class Keyspace:
         dot: int,
         position: int,
         contexts: Mapping[int, Context],
+        *,
+        stride: int = 1,
     ) -> None:
         """
         Apply consecutive operations of one origin to one table: the first has packed dot *dot* and log *position*.
 
-        They stand in the log already, and none was applied before. *contexts* holds those that are not plain, by
-        counter. An operation drops the siblings that its context covers, and lives unless it was covered already.
+        They stand in the log already, *stride* positions apart (0: all in one place, as those of a snapshot), and none
+        was applied before. *contexts* holds those that are not plain, by counter.
+
+        An operation drops the siblings that its context covers, and lives unless it was covered already.
         """
         states, absent = table.states, table.absent
         for key, payload in zip(keys, payloads, strict=True):
@@ -127,7 +131,7 @@ class Keyspace:
             else:
                 self._merge(table, key, state, dot, position, None)
             dot += 1
-            position += 1
+            position += stride
 
     def _merge(
         self, table: Table, key: str, state: State | None, dot: int, position: int, context: Context | None

@@ -86,4 +86,4 @@ class Settling:
         stamps, table = self._stamps[low:high], piece.table
         self._store.log.settled_extend(owner, piece.first, stamps, table.number, keys, payloads, contexts, number)
         dot = owner.index << COUNTER_BITS | piece.first
-        self._store.keyspace.apply_run(table, keys, payloads, dot, position, contexts)
+        self._store.keyspace.apply_run(table, keys, payloads, dot, position, contexts, stride=0)
