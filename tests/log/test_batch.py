@@ -207,7 +207,7 @@ def offered_to_a_store(batch: Batch) -> None:
         assert store.version == before
     store.check()
     for table in store.keyspace.tables.values():
-        for key in table.keys():
+        for key in list(table.states):
             store.siblings(table, key)
     store.log.batch(store.log.missing({}), store.log.end).check()
     store.log.cut(store.log.end)
