@@ -86,8 +86,11 @@ class Peer:
     held: deque[Held] = field(factory=deque)
     held_bytes: int = 0
     lacking_since: int | None = None  # since when it has had something that we lack
+    fruitless: int = 0  # pulls in a row that brought nothing
+    ask_after_ms: int = 0  # not asked again before
     capture: Capture | None = None  # the snapshot that it is being sent
     capture_ms: int = 0
+    capture_link: int | None = None  # the connection on which it was begun
     differences: list[str] = field(factory=list)  # table policies that do not agree
     received_count: int = 0  # operations that came from it, new or not
     duplicate_count: int = 0  # those of them that we had already

@@ -118,8 +118,12 @@ class Reception:
             return  # we have started over: everybody is greeted anew
         self._core._send.append(Envelope(link.number, self._core.members.message()))
         self._core._notify.append(PeerChanged(peer.name, peer.state(now_ms, self._core.limits.heartbeat_ms)))
-        self._core._send.extend(Envelope(link.number, ask) for ask in self._core.transfers.resume(peer))
-        self._core.puller.met(peer, now_ms)
+        asks = self._core.transfers.resume(peer) if self._core.puller.pull is None else []
+        if asks:
+            self._core._send.extend(Envelope(link.number, ask) for ask in asks)
+            self._core.puller.resumed(peer, now_ms)
+        else:
+            self._core.puller.met(peer, now_ms)
         self._core._consider_live(peer)
 
     def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
