@@ -276,6 +276,12 @@ class Driver:
 
     # -- dialling
 
+    def dial_again(self) -> None:
+        """Somebody may be reached now who could not be: look for the missing at once, and without back-off."""
+        self._backoffs = {address: backoff for address, backoff in self._backoffs.items() if address in self._dialling}
+        self._looked_ms = 0
+        self.wake()
+
     def _dial_whoever_is_missing(self) -> None:
         """One task an address that should be connected and is not; each dials for ever, with back-off."""
         connected = {peer.hello.address for peer in self.core.up()}

@@ -9,12 +9,10 @@ happens on the event loop on which the node was started, but the disk, which has
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
@@ -30,35 +28,27 @@ from mmrepl.replication.waiters import Acknowledged, needed
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.driver import Driver, LinkHandler
 from mmrepl.runtime.outcomes import (
-    Change,
     SiblingsEvent,
-    Token,
     Written,
     as_level,
-    as_vector,
-    changes_since,
     siblings_event,
     written,
 )
+from mmrepl.runtime.reader import Reader
 from mmrepl.runtime.status import member_rows, node_status
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
-from mmrepl.store.read import Read, read, read_payload
+from mmrepl.runtime.waiting import Listeners
+from mmrepl.store.store import Store
 from mmrepl.store.table import Table
-from mmrepl.transport.guard import report
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
-from mmrepl.values import check_key, check_table, decode, encode
+from mmrepl.values import check_key, check_table, encode
 from mmrepl.wire.compression import available_compressions
-
-T = TypeVar("T")
 
 ACK_TIMEOUT = 5.0
 """Seconds that a put waits for the acknowledgements it asked for, unless told otherwise."""
 
-CHANGES_PAGE = 1_000
-"""So many changes are taken from the log at a time: what is slow to read them holds no more than that."""
 
-
-class Node:
+class Node(Reader):
     """
     One node of a multi-master cluster; an asynchronous context manager, or `start` and `close` by hand.
 
@@ -121,12 +111,10 @@ class Node:
         self._driver: Driver | None = None
         self._listener: Listener | None = None
         self._client_port: Any = None
-        self._durable_waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._ack_waiters: dict[object, asyncio.Future[None]] = {}
-        self._durable_listeners: list[Callable[[Exception | None], None]] = []
-        self._sibling_listeners: list[Callable[[SiblingsEvent], None]] = []
-        self._peer_listeners: list[Callable[[PeerChanged], None]] = []
-        self._news = asyncio.Event()  # replaced whenever something became durable
+        super().__init__()
+        self._on_durable: Listeners[Exception | None] = Listeners()
+        self._on_siblings: Listeners[SiblingsEvent] = Listeners()
+        self._on_peer: Listeners[PeerChanged] = Listeners()
         self._is_persistent = False  # whether there is a disk to wait for
         self._tables_of: OpLog | None = None  # the log that _tables belong to
         self._tables: dict[str, Table] = {}
@@ -224,8 +212,8 @@ class Node:
             self._listener = None
         if driver is not None:
             await driver.close()
-        self._fail_waiters(ClosedError(f"node {self.name!r} is closed"))
-        self._stir()
+        self._waiting.fail(ClosedError(f"node {self.name!r} is closed"))
+        self._waiting.stir()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -351,9 +339,7 @@ class Node:
         assert self._driver is not None
         if self._driver.failure is not None:
             raise self._driver.failure
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._durable_waiters.append((position, future))
-        await future
+        await self._waiting.durable_at(local.store.log, position)
 
     async def _acknowledged(self, counter: int, acks: int | str, timeout: float, key: str) -> None:
         core = self.core
@@ -378,77 +364,13 @@ class Node:
 
     def expect(self, token: object) -> asyncio.Future[None]:
         """A future for the `Acknowledged` event of *token*; `forget` it in any case."""
-        future = self._ack_waiters[token] = asyncio.get_running_loop().create_future()
-        return future
+        return self._waiting.expect(token)
 
     def forget(self, token: object) -> None:
         """Nobody waits for *token* any longer."""
-        self._ack_waiters.pop(token, None)
+        self._waiting.forget(token)
         if self._core is not None:
             self._core.stop_waiting(token)
-
-    async def news(self) -> None:
-        """Return when something has become durable, or a peer has come or gone."""
-        await self._news.wait()
-
-    # -- reading
-
-    def get(self, key: str, default: Value = None, *, table: str = DEFAULT_TABLE) -> Value:
-        """The value of *key* as this node has it, or *default*. At once. Raises ResolverError."""
-        payload = self.payload(table, key)
-        return default if payload is None else decode(payload)
-
-    def payload(self, table: str, key: str) -> bytes | None:
-        """The encoded value, None when the key is absent."""
-        store = self.core.local.store
-        return read_payload(store, store.table(table), key)
-
-    def read(self, key: str, *, table: str = DEFAULT_TABLE) -> Read:
-        """Value, siblings, context, and who lost to whom. Raises ResolverError."""
-        store = self.core.local.store
-        return read(store, store.table(table), key)
-
-    def keys(self, first: str | None = None, end: str | None = None, *, table: str = DEFAULT_TABLE) -> Iterator[str]:
-        """Present keys in order, from *first* on, up to before *end*."""
-        return self.core.local.store.table(table).keys(first, end)
-
-    def count(self, *, table: str = DEFAULT_TABLE) -> int:
-        """Number of present keys."""
-        return len(self.core.local.store.table(table))
-
-    def tables(self) -> list[str]:
-        """Names of the tables that were declared or hold keys, in order."""
-        return self.core.local.store.table_names()
-
-    async def changes(self, since: Token | None = None) -> AsyncIterator[Change]:
-        """
-        Every operation that becomes durable here and that *since* has not seen, for ever, in order of application.
-
-        Each change carries the ``token`` from which to go on, here or at another node. None begins with everything
-        that the log holds. What was overwritten before it could be told may be left out.
-
-        Raises LogTruncated: the log no longer reaches back to *since*; read the keys, and go on from `version`.
-        """
-        token = as_vector(since)
-        while True:
-            for change in await self.next_changes(token):
-                token = change.token
-                yield change
-
-    async def next_changes(self, since: Token, timeout: float | None = None, count: int = CHANGES_PAGE) -> list[Change]:
-        """The next changes after *since*, at most *count*: as soon as there is one; none after *timeout* seconds."""
-        try:
-            async with asyncio.timeout(timeout) as waiting:
-                while True:
-                    news, local = self._news, self.core.local
-                    until = None if local.journal is None else local.durable
-                    if page := list(islice(changes_since(local.store, since, until), count)):
-                        return page
-                    await news.wait()
-        except TimeoutError:
-            if not waiting.expired():
-                raise
-            return []
 
     # -- the cluster
 
@@ -486,14 +408,15 @@ class Node:
             self.core.blocked.clear()
         else:
             self.core.blocked.discard(peer)
-        self._wake()
+        if self._driver is not None:
+            self._driver.dial_again()
 
     async def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
         """Return when *condition* holds; it is asked again whenever something happens here. Raises WaitTimeout."""
         try:
             async with asyncio.timeout(timeout):
                 while not condition():
-                    await self._news.wait()
+                    await self._waiting.news()
                     _ = self.core  # ClosedError, where nothing will come any more
         except TimeoutError:
             raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
@@ -515,18 +438,17 @@ class Node:
             raise ClosedError(f"node {self.name!r} is not running")
         await driver.backup(str(target))
 
-    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
-        """Call *listener* on the event loop whenever siblings of a key appear or vanish here."""
-        self._sibling_listeners.append(listener)
+    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> Callable[[], None]:
+        """Call *listener* on the event loop whenever siblings of a key appear or vanish; returns what ends that."""
+        return self._on_siblings.add(listener)
 
-    def on_peer(self, listener: Callable[[PeerChanged], None]) -> None:
-        """Call *listener* on the event loop whenever a peer comes or goes."""
-        self._peer_listeners.append(listener)
+    def on_peer(self, listener: Callable[[PeerChanged], None]) -> Callable[[], None]:
+        """Call *listener* on the event loop whenever a peer comes or goes; returns what ends that."""
+        return self._on_peer.add(listener)
 
     def on_durable(self, listener: Callable[[Exception | None], None]) -> Callable[[], None]:
         """Call *listener* whenever more has become durable, or with the error that ends it; returns what ends that."""
-        self._durable_listeners.append(listener)
-        return lambda: self._durable_listeners.remove(listener) if listener in self._durable_listeners else None
+        return self._on_durable.add(listener)
 
     # -- what the driver tells
 
@@ -536,14 +458,12 @@ class Node:
 
     def _event(self, event: object) -> None:
         if isinstance(event, Acknowledged):
-            future = self._ack_waiters.get(event.token)
-            if future is not None and not future.done():
-                future.set_result(None)
+            self._waiting.acknowledged(event.token)
         elif isinstance(event, PeerChanged):
             if event.state is not PeerState.GONE and self._compression:
                 self._choose_compression(event.name)
-            self._tell(self._peer_listeners, event)
-        self._stir()
+            self._on_peer.tell(event)
+        self._waiting.stir()
 
     def _choose_compression(self, name: str) -> None:
         peer = self.core.peers[name]
@@ -551,45 +471,18 @@ class Node:
         if both and peer.link is not None and self._driver is not None:
             self._driver.compress(peer.link, both[0])
 
-    def _stir(self) -> None:
-        """Wake everybody who waits for news."""
-        self._news.set()
-        self._news = asyncio.Event()
-
     def _durable_moved(self, error: Exception | None) -> None:
         if error is not None:
-            self._fail_waiters(error)
+            self._waiting.fail(error)
         elif self._core is not None:
-            durable = self._core.local.durable
-            while self._durable_waiters and self._durable_waiters[0][0] <= durable:
-                _, future = self._durable_waiters.popleft()
-                if not future.done():
-                    future.set_result(None)
-            self._tell_siblings()
-        self._tell(self._durable_listeners, error)
-        self._stir()
+            self._waiting.moved(self._core.local)
+            self._tell_siblings(self._core.local.store)
+        self._on_durable.tell(error)
+        self._waiting.stir()
 
-    def _tell(self, listeners: Sequence[Callable[[T], None]], event: T) -> None:
-        """What a listener raises is its own affair: the node goes on, the others are told."""
-        for listener in list(listeners):
-            try:
-                listener(event)
-            except Exception as error:  # noqa: BLE001 - the application's code
-                report(asyncio.get_running_loop(), "a listener", error, "the node goes on")
-
-    def _tell_siblings(self) -> None:
-        assert self._core is not None
-        keyspace = self._core.local.store.keyspace
+    def _tell_siblings(self, store: Store) -> None:
+        keyspace = store.keyspace
         if keyspace.events:
             events, keyspace.events = keyspace.events, []
             for event in events:
-                self._tell(self._sibling_listeners, siblings_event(self._core.local.store, event))
-
-    def _fail_waiters(self, error: Exception) -> None:
-        while self._durable_waiters:
-            _, future = self._durable_waiters.popleft()
-            if not future.done():
-                future.set_exception(error)
-        for future in self._ack_waiters.values():
-            if not future.done():
-                future.set_exception(error)
+                self._on_siblings.tell(siblings_event(store, event))

@@ -130,6 +130,20 @@ def test_siblings_are_read_and_replaced(pair):
     assert paris["motto"] == ["festina lente"]
 
 
+def test_a_heal_does_not_wait_for_the_back_off():
+    """Who is let in again is dialled at once, however long an address that fails would have to wait."""
+    limits = mmrepl.Limits(reconnect_ms_min=600_000, reconnect_ms_max=600_000, gossip_tick_ms=600_000)
+    with (
+        BlockingNode("paris", limits=limits) as paris,
+        BlockingNode("tokyo", limits=limits, peers=[paris.address]) as tokyo,
+    ):
+        tokyo.wait_connected("paris", timeout=PATIENCE)
+        for _ in range(3):
+            tokyo.block("paris")
+            tokyo.unblock("paris")
+            tokyo.wait_connected("paris", timeout=PATIENCE)
+
+
 def test_status_and_members_are_there(pair):
     """What the node tells of itself, and how many events its listeners missed."""
     paris, tokyo = pair
