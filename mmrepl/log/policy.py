@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from attrs import field, frozen, validators
+from attrs import Attribute, field, frozen
 
 from mmrepl.clock.hlc import pack
 from mmrepl.log.oplog import OpLog
 
-_at_least_one = validators.optional(validators.ge(1))
+
+def _at_least_one(_policy: object, attribute: Attribute[int | None], value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, or None for no bound, not {value}")
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,95 @@
+"""
+What a node can be asked without changing it: its keys, and what becomes of them.
+
+Reads are answered at once from what this node has, durable or not; changes are told when they are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+
+from mmrepl.replication.multi_master import MultiMaster
+from mmrepl.runtime.outcomes import Change, Token, as_vector, changes_since
+from mmrepl.runtime.waiting import Waiting
+from mmrepl.store.read import Read, read, read_payload
+from mmrepl.types import DEFAULT_TABLE, Value
+from mmrepl.values import decode
+
+CHANGES_PAGE = 1_000
+"""So many changes are taken from the log at a time: what is slow to read them holds no more than that."""
+
+
+class Reader(ABC):
+    """The reading half of a node."""
+
+    def __init__(self) -> None:
+        self._waiting = Waiting()
+
+    @property
+    @abstractmethod
+    def core(self) -> MultiMaster:
+        """The core that this node runs. Raises ClosedError when it does not run."""
+
+    def get(self, key: str, default: Value = None, *, table: str = DEFAULT_TABLE) -> Value:
+        """The value of *key* as this node has it, or *default*. At once. Raises ResolverError."""
+        payload = self.payload(table, key)
+        return default if payload is None else decode(payload)
+
+    def payload(self, table: str, key: str) -> bytes | None:
+        """The encoded value, None when the key is absent."""
+        store = self.core.local.store
+        return read_payload(store, store.table(table), key)
+
+    def read(self, key: str, *, table: str = DEFAULT_TABLE) -> Read:
+        """Value, siblings, context, and who lost to whom. Raises ResolverError."""
+        store = self.core.local.store
+        return read(store, store.table(table), key)
+
+    def keys(self, first: str | None = None, end: str | None = None, *, table: str = DEFAULT_TABLE) -> Iterator[str]:
+        """Present keys in order, from *first* on, up to before *end*."""
+        return self.core.local.store.table(table).keys(first, end)
+
+    def count(self, *, table: str = DEFAULT_TABLE) -> int:
+        """Number of present keys."""
+        return len(self.core.local.store.table(table))
+
+    def tables(self) -> list[str]:
+        """Names of the tables that were declared or hold keys, in order."""
+        return self.core.local.store.table_names()
+
+    async def changes(self, since: Token | None = None) -> AsyncIterator[Change]:
+        """
+        Every operation that becomes durable here and that *since* has not seen, for ever, in order of application.
+
+        Each change carries the ``token`` from which to go on, here or at another node. None begins with everything
+        that the log holds. What was overwritten before it could be told may be left out.
+
+        Raises LogTruncated: the log no longer reaches back to *since*; read the keys, and go on from `version`.
+        """
+        token = as_vector(since)
+        while True:
+            for change in await self.next_changes(token):
+                token = change.token
+                yield change
+
+    async def next_changes(self, since: Token, timeout: float | None = None, count: int = CHANGES_PAGE) -> list[Change]:
+        """The next changes after *since*, at most *count*: as soon as there is one; none after *timeout* seconds."""
+        try:
+            async with asyncio.timeout(timeout) as waiting:
+                while True:
+                    local = self.core.local
+                    until = None if local.journal is None else local.durable
+                    if page := list(islice(changes_since(local.store, since, until), count)):
+                        return page
+                    await self.news()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            return []
+
+    async def news(self) -> None:
+        """Return when something has become durable, or a peer has come or gone."""
+        await self._waiting.news()
