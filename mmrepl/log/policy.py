@@ -15,7 +15,7 @@ from mmrepl.clock.hlc import pack
 from mmrepl.log.oplog import OpLog
 
 
-def _at_least_one(_policy: object, attribute: Attribute[int | None], value: int | None) -> None:
+def _at_least_one(_policy: object, attribute: Attribute[int], value: int | None) -> None:
     if value is not None and value < 1:
         raise ValueError(f"{attribute.name} must be at least 1, or None for no bound, not {value}")
 

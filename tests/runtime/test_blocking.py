@@ -298,7 +298,7 @@ def test_listeners_may_use_the_node(paris):
 
 def test_events_beyond_the_bound_are_counted(paris):
     """A listener that is too slow loses events, never memory, and the loss shows in status."""
-    paris._listeners._events_max = 3
+    paris._events._events_max = 3
     go, begun = threading.Event(), threading.Event()
 
     def listener(_event):
@@ -442,13 +442,13 @@ def interrupt_when(condition):
 
 def test_ctrl_c_breaks_off_a_wait_and_nothing_else(paris):
     """The write that was waited for stays, nothing waits for it any longer, and the node goes on."""
-    thread = interrupt_when(lambda: "k" in paris and paris._ask(lambda: bool(paris._node._ack_waiters), "x"))
+    thread = interrupt_when(lambda: "k" in paris and paris._ask(lambda: bool(paris._node._waiting._acks), "x"))
     with pytest.raises(KeyboardInterrupt):
         paris.put("k", 1, acks=2, timeout=PATIENCE)
     thread.join()
     assert paris["k"] == 1
     paris["l"] = 2
-    assert paris._ask(lambda: len(paris._node._ack_waiters) + len(paris._node.core.waiters), "x") == 0
+    assert paris._ask(lambda: len(paris._node._waiting._acks) + len(paris._node.core.waiters), "x") == 0
     assert not paris._thread._waiting
 
 
