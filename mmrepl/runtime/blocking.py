@@ -23,7 +23,7 @@ from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.change_feed import ChangeFeed
-from mmrepl.runtime.listeners import Listeners
+from mmrepl.runtime.event_thread import EventThread
 from mmrepl.runtime.loop_thread import LoopThread
 from mmrepl.runtime.node import ACK_TIMEOUT, Node
 from mmrepl.runtime.outcomes import SiblingsEvent, Token, Written, as_vector
@@ -127,7 +127,7 @@ class BlockingNode(BlockingTable, TableHost):
         )  # fmt: skip
         self.limits = limits
         self._thread = LoopThread(f"node {name!r}", self._enter, self._leave)
-        self._listeners = Listeners(f"mmrepl-listeners-{name}")
+        self._events = EventThread(f"mmrepl-events-{name}")
 
     # -- life
 
@@ -148,10 +148,10 @@ class BlockingNode(BlockingTable, TableHost):
         try:
             self._thread.stop(timeout)
         finally:
-            self._listeners.close(timeout)
+            self._events.close(timeout)
 
     async def _enter(self) -> None:
-        self._node.on_siblings(self._listeners.tell)
+        self._node.on_siblings(self._events.tell)
         await self._node.start()
 
     async def _leave(self) -> None:
@@ -221,21 +221,22 @@ class BlockingNode(BlockingTable, TableHost):
         """
         return ChangeFeed(self._thread, self._node, as_vector(since), timeout, CALL_TIMEOUT)
 
-    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> None:
+    def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> Callable[[], None]:
         """
         Call *listener* whenever siblings of a key appear or vanish here, in a thread that is there for the listeners.
 
-        It may use the node. What it raises is reported as for any thread, and it is called again the next time. Events
-        that come faster than the listeners take them are dropped beyond a bound; ``status()`` counts them.
+        Returns what ends that. The listener may use the node. What it raises is reported as for any thread, and it is
+        called again the next time. Events that come faster than the listeners take them are dropped beyond a bound;
+        ``status()`` counts them.
         """
-        self._listeners.add(listener)
+        return self._events.add(listener)
 
     # -- the cluster
 
     def status(self) -> dict[str, Any]:
         """The state of this node, as plain data: identity, members, lag, siblings, log, storage, complaints."""
         status = self._ask(self._node.status, "its status")
-        return status | {"events_dropped": self._listeners.dropped_count}
+        return status | {"events_dropped": self._events.dropped_count}
 
     def members(self) -> list[dict[str, Any]]:
         """One row a member, this node first."""

@@ -286,6 +286,7 @@ def test_listeners_may_use_the_node(paris):
     try:
         paris.on_siblings(broken)
         paris.on_siblings(listener)
+        paris.on_siblings(lambda _event: told.append("told after the end"))()
         paris["k"] = 1
         paris.put("k", 2, context=mmrepl.BLIND)
         paris.put("k", 3)

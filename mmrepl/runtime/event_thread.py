@@ -1,5 +1,5 @@
 """
-Listeners in a thread of their own.
+Events, told in a thread that is there for nothing else.
 
 A listener of a node runs on its event loop, where it must not wait. Here it may: events go into a bounded queue and
 are told from a thread that does nothing else. The thread begins with the first listener.
@@ -21,7 +21,7 @@ EVENTS = 10_000
 Listener = Callable[[SiblingsEvent], None]
 
 
-class Listeners:
+class EventThread:
     """Whoever wants to hear of siblings. `tell` never blocks."""
 
     def __init__(self, name: str, events_max: int = EVENTS) -> None:
@@ -34,13 +34,18 @@ class Listeners:
         self._closed = False
         self.dropped_count = 0  # events that nobody was told of, for want of room
 
-    def add(self, listener: Listener) -> None:
-        """Tell *listener* of every event from now on."""
+    def add(self, listener: Listener) -> Callable[[], None]:
+        """Tell *listener* of every event from now on; returns what ends that, and may be called more than once."""
         with self._lock:
             self._listeners = [*self._listeners, listener]
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
+        return lambda: self._remove(listener)
+
+    def _remove(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners = [other for other in self._listeners if other is not listener]
 
     def tell(self, event: SiblingsEvent) -> None:
         """Have *event* told, some time soon."""
