@@ -31,6 +31,7 @@ class Membership:
     def __init__(self, node: NodeId, address: str, expected: Iterable[str] = ()) -> None:
         self.name = node.name
         self.expected = set(expected) - {address}  # addresses that were configured and not met yet
+        self.aliases: dict[str, str] = {}  # configured addresses that led to a member -> its name
         self.entries: dict[str, MemberEntry] = {}
         self.changed = False
         self._view: int | None = None
@@ -51,10 +52,23 @@ class Membership:
         entry = self.entries.get(name)
         return entry is not None and not entry.removed
 
-    def was_removed(self, name: str) -> bool:
-        """Whether *name* was taken out."""
-        entry = self.entries.get(name)
-        return entry is not None and entry.removed
+    def has(self, node: NodeId) -> bool:
+        """Whether *node* belongs to the cluster, in this incarnation."""
+        entry = self.entries.get(node.name)
+        return entry is not None and not entry.removed and entry.incarnation == node.incarnation
+
+    def was_removed(self, node: NodeId) -> bool:
+        """Whether *node* was taken out, in this incarnation."""
+        entry = self.entries.get(node.name)
+        return entry is not None and entry.removed and entry.incarnation == node.incarnation
+
+    def is_alone(self) -> bool:
+        """Whether there is nobody but us."""
+        return all(entry.removed or entry.name == self.name for entry in self.entries.values())
+
+    def addresses_of(self, entry: MemberEntry) -> set[str]:
+        """Where a member may be found: where it says, and where we were told to look and found it."""
+        return {entry.address, *(address for address, name in self.aliases.items() if name == entry.name)} - {""}
 
     def addresses(self) -> list[str]:
         """Where to find the others: members and whoever is expected, in order."""
@@ -74,14 +88,26 @@ class Membership:
 
     def met(self, node: NodeId, address: str, dialled: str) -> None:
         """A node said hello: it is a member from now on, and whoever was expected at its address has come."""
-        before = len(self.expected)
-        self.expected -= {address, dialled}
-        if len(self.expected) != before:
-            self._view = None
+        self.found(node.name, address)
+        self.found(node.name, dialled)
         entry = self.entries.get(node.name)
         if entry is None or entry.removed or (entry.incarnation, entry.address) != (node.incarnation, address):
             edit = 1 if entry is None else entry.edit + 1
             self._set(MemberEntry(node.name, node.incarnation, address, edit, removed=False))
+
+    def found(self, name: str, address: str) -> None:
+        """It is *name* who was expected at *address*. It may call its address otherwise: another name of the host."""
+        if address in self.expected:
+            self.expected.discard(address)
+            self._view = None
+            if name != self.name:
+                self.aliases[address] = name
+
+    def start_over(self, node: NodeId) -> None:
+        """We have become *node*, and leave whatever cluster we were in for another one."""
+        old = self.entries[self.name]
+        self.entries = {}
+        self._set(MemberEntry(node.name, node.incarnation, old.address, old.edit + 1, removed=False))
 
     def became(self, node: NodeId) -> None:
         """We took a new incarnation."""

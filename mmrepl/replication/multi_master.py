@@ -27,7 +27,7 @@ from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.greeting import Refusal, shown
 from mmrepl.replication.hearsay import Hearsay
-from mmrepl.replication.local import LocalCore, new_incarnation
+from mmrepl.replication.local import DELTA_OPERATIONS, LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import FRUITLESS, Puller
@@ -256,12 +256,22 @@ class MultiMaster:
         # have seen everything, have us set nothing aside.
         if message.code in again and link.trusted:
             assert link.theirs is not None
-            self._start_over(from_wire(link.theirs.vector), is_old_copy=message.code == "equivocation")
+            seen = from_wire(link.theirs.vector)
+            if message.code == "rejoin":
+                self.start_over(seen)
+            else:
+                self._start_over(seen, is_old_copy=message.code == "equivocation")
         self._close.append((link.number, text))
         self.disconnected(link.number, text, now_ms)
         if message.code not in ("duplicate", "self", "leaving"):
             self._complain(f"{shown(name)} refused us: {text}")
         self._notify.append(PeerChanged(name, PeerState.GONE, text))
+
+    def start_over(self, seen: VersionVector) -> None:
+        """Become a newcomer to the cluster of somebody who has *seen* so much, and leave our own, if there was one."""
+        self._start_over(seen, is_old_copy=False)
+        self.members.start_over(self.local.store.node)
+        self._view_changed()
 
     def _start_over(self, seen: VersionVector, *, is_old_copy: bool) -> None:
         """Set aside what *seen* does not cover, and begin again as a new incarnation (see `rejoin`)."""
@@ -363,14 +373,19 @@ class MultiMaster:
         peer.live = False
         self._send.extend(Envelope(peer.link, chunk) for chunk in self.transfers.begin(peer, self.instance, now_ms))
 
-    def _consider_live(self, peer: Peer) -> None:
-        """Push to a peer that lacks nothing but our own newest writes."""
+    def _consider_live(self, peer: Peer, newest: int = DELTA_OPERATIONS) -> None:
+        """
+        Push to a peer that lacks nothing but our own *newest* writes.
+
+        When it has lacked more, or others' writes, it asks for them: us or somebody else, and must not get them twice.
+        """
         if peer.live or peer.link is None or peer.capture is not None:
             return
         lacking = peer.known.lacks(self.local.durable_vector)
         if all(self._is_own(node) for node in lacking):
             floor = self.local.store.log.floor()
-            peer.live = all(first > floor.counter(node) for node, (first, _) in lacking.items())
+            reached = all(first > floor.counter(node) for node, (first, _) in lacking.items())
+            peer.live = reached and sum(last - first + 1 for first, last in lacking.values()) <= newest
 
     def _ask(self, peer: Peer, ask: Ask, now_ms: int) -> None:
         chunks = self.transfers.asked(peer, ask, now_ms)
@@ -421,6 +436,9 @@ class MultiMaster:
     def _members(self, message: Members) -> None:
         self.members.merge(message)
         own = self.members.entries[self.members.name]
+        node = self.local.store.node
+        if any((entry.name, entry.incarnation, entry.removed) == (*node, False) for entry in message.entries):
+            self.rejoin.admit()
         if own.removed:
             for link in list(self._links.values()):
                 self._refuse(link, Refusal("leaving", f"{self.members.name!r} was removed from the cluster"))
@@ -472,6 +490,16 @@ class MultiMaster:
             return []
         away = {members.entries[name].address for name in self.blocked if name in members.entries}
         return [address for address in members.addresses() if address not in away | {own.address}]
+
+    def missing_addresses(self) -> list[str]:
+        """Of those, where nobody is connected: to be dialled. A member may be found at several."""
+        members, found = self.members, set(self.members.expected)
+        for entry in members.active():
+            peer = self.peers.get(entry.name)
+            if entry.name != members.name and entry.name not in self.blocked and (peer is None or peer.link is None):
+                found |= members.addresses_of(entry)
+        own = members.entries[members.name]
+        return [] if own.removed and not self.options.rejoin else sorted(found - {own.address})
 
     def _is_own(self, node: NodeId) -> bool:
         return node.name == self.members.name

@@ -16,6 +16,7 @@ from mmrepl.errors import FrameError
 from mmrepl.replication.failure_detector import FailureDetector
 from mmrepl.replication.greeting import Refusal, check_hello, node_of, policy_differences, prove, proven
 from mmrepl.replication.peer import Link, Peer, PeerChanged
+from mmrepl.types import NodeId
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, from_wire, to_wire
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Reception:
             compressions=list(core.options.compressions),
             max_drift_ms=core.limits.max_drift_ms,
             secured=core.options.secret is not None,
+            members=[(entry.name, entry.incarnation) for entry in core.members.active()],
+            admitted=core.rejoin.admitted,
         )
         self._core._links[link] = Link(link, dialled, hello, now_ms)
         self._core._send.append(Envelope(link, hello))
@@ -60,6 +63,8 @@ class Reception:
         link.theirs = theirs
         refusal = check_hello(link.ours, theirs)
         if refusal is not None:
+            if refusal.code == "self":  # a configuration that names all the nodes, us included
+                self._core.members.found(theirs.name, link.dialled)
             self._core._refuse(link, refusal)
         elif self._core.options.secret is not None:
             link.proof_due = True
@@ -83,7 +88,9 @@ class Reception:
         link.trusted = True
         node, vector = node_of(theirs), from_wire(theirs.vector)
         peer = self._core.peers.get(theirs.name)
-        refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._uninvited(link, theirs)
+        refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
+        if refusal is None and not self._belongs(link, theirs):
+            refusal = self._uninvited(theirs)
         if refusal is not None:
             self._core._refuse(link, refusal)
             return
@@ -124,13 +131,14 @@ class Reception:
             self._core.puller.resumed(peer, now_ms)
         else:
             self._core.puller.met(peer, now_ms)
-        self._core._consider_live(peer)
+        self._core._consider_live(peer, newest=0)
 
     def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
         """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
         if peer is None or peer.link is None or peer.link not in self._core._links:
             return None
         if peer.hello.instance == theirs.instance:
+            self._core.members.found(theirs.name, link.dialled)
             ours_dials = self._core.members.name < theirs.name  # both sides come to keep the same one
             if bool(link.dialled) == ours_dials:
                 return None
@@ -158,25 +166,45 @@ class Reception:
             f" at {ours} as {self._core.members.name!r} does: that node runs on an old copy of its store",
         )
 
-    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
-        """A node that is no member and holds writes that we have not seen has to rejoin (see the design page)."""
+    def _unwanted(self, theirs: Hello) -> Refusal | None:
+        """Whom we were told to keep away."""
         if theirs.name in self._core.blocked:
             return Refusal("blocked", f"{self._core.members.name!r} is told to stay apart from {theirs.name!r}")
-        entry = self._core.members.entries.get(theirs.name)
-        if entry is not None and entry.removed and entry.incarnation == theirs.incarnation:
+        if self._core.members.was_removed(node_of(theirs)):
             return Refusal(
                 "removed",
                 f"{theirs.name!r} was removed from the cluster: start it with rejoin to come back as a new incarnation",
             )
-        if self._core.members.is_member(theirs.name) or self._core.members.expected & {theirs.address, link.dialled}:
+        return None
+
+    def _belongs(self, link: Link, theirs: Hello) -> bool:
+        """
+        Whether this is a member, or somebody who was announced.
+
+        A newcomer may meet a member of its new cluster before it is told who belongs to that: they have a member in
+        common, and the other was admitted. Without this a newcomer would ask the whole cluster to rejoin *it*.
+        """
+        members = self._core.members
+        if members.has(node_of(theirs)) or members.expected & {theirs.address, link.dialled}:
+            return True
+        return theirs.admitted and any(members.has(NodeId(*member)) for member in theirs.members)
+
+    def _uninvited(self, theirs: Hello) -> Refusal | None:
+        """
+        A stranger that holds writes which we have not seen has to rejoin (see the design page).
+
+        Unless nothing was ever forgotten here, and nobody is here but us. Where we are alone and did forget, and it
+        belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first.
+        """
+        core = self._core
+        alone, vector = core.members.is_alone(), from_wire(theirs.vector)
+        if core.local.durable_vector.descends(vector) or (alone and not core.rejoin.has_forgotten):
             return None
-        alone = len(self._core.members.names()) == 1
-        if alone and not self._core.rejoin.has_forgotten:
-            return None
-        if self._core.local.durable_vector.descends(from_wire(theirs.vector)):
-            return None
+        if alone and (theirs.admitted or theirs.name > core.members.name):
+            core.start_over(vector)
+            return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")
         return Refusal(
             "rejoin",
-            f"{theirs.name!r} is no member of the cluster of {self._core.members.name!r} and holds writes that nobody"
-            " there has seen",
+            f"{theirs.name!r} is no member of the cluster of {core.members.name!r} and holds writes that nobody there"
+            " has seen",
         )

@@ -23,6 +23,7 @@ from mmrepl.types import NodeId
 CARRIED = "carried"
 FORGOTTEN = "forgotten"
 CONFIRMED = "confirmed"
+ADMITTED = "admitted"
 
 CONFIRMED_MS = 10_000
 """How often it is written down how much of what we wrote others have: late is safe, it only makes more suspect."""
@@ -50,15 +51,23 @@ class Rejoin:
         self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
         self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
         self.opened()
+        self.admitted = meta.get(ADMITTED) == str(local.store.node).encode()  # a member has said that we are one
         if CONFIRMED in meta:
             incarnation, counter = _confirmed_decoder.decode(meta[CONFIRMED])
-            self._confirmed = counter if incarnation == self._local.store.node.incarnation else 0
+            self._confirmed = counter if incarnation == local.store.node.incarnation else 0
 
     def opened(self) -> None:
         """From here on what is minted is minted by this run of the process, under the present incarnation."""
         self._opened_at = self._local.store.own.head
         self._confirmed = 0  # so many of our writes some peer has said to have, in any run
         self._confirmed_noted_ms = 0
+        self.admitted = False
+
+    def admit(self) -> None:
+        """Another member says that we are one, in this incarnation."""
+        if not self.admitted:
+            self.admitted = True
+            self._note(ADMITTED, str(self._local.store.node).encode())
 
     def confirmed(self, counter: int) -> None:
         """A peer has our writes up to *counter*, no more than we made."""

@@ -78,7 +78,11 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
     elif isinstance(message, Snapshot):
         _check_vector(message.clock, limits)
         _check_batch(message.batch, limits)
-    elif isinstance(message, Hello | Digest):
+    elif isinstance(message, Hello):
+        _check_vector(message.vector, limits)
+        if len(message.members) > limits.vector_entries:
+            raise FrameError(f"a hello with {len(message.members)} members: at most {limits.vector_entries}")
+    elif isinstance(message, Digest):
         _check_vector(message.vector, limits)
     elif isinstance(message, Members) and len(message.entries) > limits.peers:
         raise FrameError(f"{len(message.entries)} members: at most {limits.peers} are allowed (limits.peers)")

@@ -53,6 +53,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     compressions: list[str]  # what we can read, in order of preference
     max_drift_ms: int  # how far ahead a stamp may be for us
     secured: bool  # whether a Proof follows and one is wanted
+    members: list[tuple[str, int]]  # who belongs to the cluster, as far as the sender knows: name, incarnation
+    admitted: bool  # whether some other member has said that the sender, in this incarnation, is one
 
 
 class Proof(msgspec.Struct, array_like=True, frozen=True):

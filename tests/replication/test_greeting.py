@@ -25,6 +25,7 @@ def hello(name="paris", **changes):
         protocol=PROTOCOL, cluster="default", name=name, incarnation=1, instance=random.Random(name).getrandbits(60),
         address=f"{name}:1", nonce=name.encode().ljust(16)[:16], vector=[], policies={"": "last-writer-wins"},
         wall_ms=0, hlc=0, head_stamp=0, compressions=[], max_drift_ms=300_000, secured=False,
+        members=[(name, 1)], admitted=False,
     )  # fmt: skip
     return msgspec.structs.replace(plain, **changes)
 
