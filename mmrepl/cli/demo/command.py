@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cyclopts import Parameter
 
@@ -13,20 +13,25 @@ from mmrepl.cli import output
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.options import ANSWER, Answer, Flag
 
+if TYPE_CHECKING:
+    from mmrepl.cli.demo.world import World
+
 
 def demo(
     *,
     fast: Annotated[Flag, Parameter(help="Without pauses for reading.")] = False,
+    simulated: Annotated[Flag, Parameter(help="In virtual time, on a simulated network, in this process.")] = False,
+    seed: Annotated[int, Parameter(help="With `--simulated`: what the network is made of.")] = 7,
     answer: Answer = ANSWER,
 ) -> Exit:
     """
     Three nodes, a partition, writes on both sides under three resolvers, a heal: told as it happens.
 
-    Starts three real nodes on loopback, in a folder that is removed afterwards; all of it ends with the command. Each
-    sentence is made of what the nodes answered. Ends with 1 when they do not agree in the end.
+    Starts three real nodes on loopback, in a folder that is removed afterwards; all of it ends with the command. With
+    `--simulated` the same story is told of simulated nodes, the same way each time. Each sentence is made of what the
+    nodes answered. Ends with 1 when they do not agree in the end.
     """
     from mmrepl.cli.demo.drawing import draw
-    from mmrepl.cli.demo.processes import Processes
     from mmrepl.cli.demo.stage import Nowhere, Plain, Terminal, Theatre
     from mmrepl.cli.demo.story import Story
     from mmrepl.cli.demo.world import NAMES
@@ -35,10 +40,11 @@ def demo(
     stage: Theatre = Nowhere() if answer.json else Terminal(console) if console.is_terminal else Plain()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    world = Processes()
+    hurried = fast or answer.json
+    world = _world(simulated=simulated, seed=seed, real_time=not hurried)
     try:
         with stage:
-            story = Story(world, stage, 0.0 if fast or answer.json else 1.0)
+            story = Story(world, stage, 0.0 if hurried else 1.0)
             good = story.tell()
             took_ms = world.now_ms()
             heard = world.heard()
@@ -49,7 +55,7 @@ def demo(
     if answer.json:
         facts: dict[str, Any] = {
             "world": world.kind,
-            "nodes": world.facts,
+            "made_of": world.facts,
             "agreed": good,
             "unexpected": story.unexpected,
             "took_ms": took_ms,
@@ -70,6 +76,16 @@ def demo(
         }
         output.document(facts)
     return Exit.OK if good else Exit.NO
+
+
+def _world(*, simulated: bool, seed: int, real_time: bool) -> World:
+    if simulated:
+        from mmrepl.cli.demo.simulated import Simulated
+
+        return Simulated(seed, real_time=real_time)
+    from mmrepl.cli.demo.processes import Processes
+
+    return Processes()
 
 
 def _last_word(good: bool, took_ms: int) -> str:

@@ -135,14 +135,14 @@ class Story:
         self._mark("healed")
         self.world.heal()
         self._await_agreement(NAMES, "after the heal ")
-        reads = {place: self._looked(place)["paris"] for place in PLACES}
         self._pause(0.6)
-        self._tell_greeting(reads[GREETING])
-        self._pause(0.9)
-        self._tell_letter(reads[LETTER])
-        self._pause(0.9)
-        self._tell_cart(reads[CART])
-        self._pause(1.2)
+        for place, tell in ((GREETING, self._tell_greeting), (LETTER, self._tell_letter), (CART, self._tell_cart)):
+            reads = self._looked(place)
+            if _same(reads.values()):
+                tell(reads["paris"])
+            else:
+                self._wrong(f"{_name(place)} should be the same everywhere, but {_spread_text(reads)}")
+            self._pause(0.9)
 
     def _decide(self) -> None:
         self._chapter("Somebody decides")
@@ -154,10 +154,11 @@ class Story:
         self._await_agreement(NAMES)
         after = self._looked(LETTER)
         counts = {name: len(read.siblings) for name, read in after.items()}
-        if set(counts.values()) == {1}:
+        if set(counts.values()) == {1} and _same(after.values()):
             self._say(f"Its siblings are one again, everywhere: {_spread_text(after)}.")
         else:
-            self._wrong(f"its siblings should be one again, but there are {counts}")
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            self._wrong(f"its siblings should be one again, but {told}, and {_spread_text(after)}")
         self._pause(0.8)
 
     def _end(self) -> None:
@@ -197,7 +198,8 @@ class Story:
     def _tell_letter(self, found: KeyRead) -> None:
         values = [sibling.value for sibling in found.siblings if not sibling.deleted]
         if len(values) < 2 or found.value != values:
-            self._wrong(f"{_name(LETTER)} should read as its siblings, {as_text(values)}, not {as_text(found.value)}")
+            siblings = _siblings_text(found)
+            self._wrong(f"{_name(LETTER)} should read as several siblings; it has {siblings}, and reads {_said(found)}")
             return
         self._say(f"{_name(LETTER)} reads as both, everywhere, for somebody to decide: {as_text(found.value)}.")
 

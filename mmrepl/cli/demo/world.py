@@ -7,7 +7,7 @@ The story knows nothing but this, so both tell the same; and whatever it says, i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -62,6 +62,10 @@ class World(Protocol):
     @property
     def kind(self) -> str:
         """What it is, for programs: ``processes`` or ``simulated``."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How it was made, for programs: what each process told when it started, or the seed."""
 
     def begin(self) -> Sequence[str]:
         """Start the nodes; returns sentences that say how."""
