@@ -30,7 +30,7 @@ def test_every_command_tells_what_it_does(run, name):
         (("puut", "a", "b"), "Unknown command"),
         (("put", "a"), "VALUE"),
         (("put", "a", "b", "--nodee", "x"), "--node"),
-        (("put", "a", "b", "--as", "yaml"), "Choose from"),
+        (("put", "a", "b", "--as", "yaml"), "--as"),
         (("get", "a", "b"), "Unused"),
         (("get", "a", "--timeout", "0"), "--timeout"),
         (("get", "a", "--node", "nowhere"), "no port"),
