@@ -223,9 +223,9 @@ class World:
             case "snapshot":
                 self.snapshot(site, other, step.c)
             case "commit":
-                site.commit(Durability.SYNC if self.forgets else Durability(step.b % 3))
+                site.commit(self.level(step.b))
             case "begin":
-                site.begin(Durability.SYNC if self.forgets else Durability(step.b % 3))
+                site.begin(self.level(step.b))
             case "cut":
                 log = site.core.store.log
                 site.core.upkeep(position=log.start + (log.end - log.start) * (1 + step.b % 3) // 3)
@@ -241,6 +241,9 @@ class World:
             case "back":
                 self.come_back()
         self.compare(site)
+
+    def level(self, number: int) -> Durability:
+        return Durability.SYNC if self.forgets else Durability(number % 3)
 
     def leave(self, site: Site) -> None:
         """The others go on without *site*, which they have everything of."""
@@ -293,7 +296,7 @@ class World:
         if not receipt or over not in {"here", "blind"}:
             return
         # the client keeps the receipt, which says "up to here" of the writes of this node, and nothing of the others
-        site.commit(Durability.BATCH)
+        site.commit(self.level(ident))
         self.slots[table, key, ident % 2] = written(store, store.table(table), key, counter, context).context
         self.loose.add(place)
 
@@ -301,7 +304,7 @@ class World:
         """A client keeps the context; only of what is durable, for a dot that dies with the process is minted again."""
         table, key = place
         store = site.core.store
-        site.commit(Durability.BATCH)
+        site.commit(self.level(slot))
         self.slots[table, key, slot] = store.context(store.table(table), key)
 
     def covered(self, place: tuple[str, str], vector: VersionVector) -> frozenset[int]:
@@ -320,7 +323,7 @@ class World:
         elif how % 4 == 3:  # somebody is believed to have what is still under way to it
             since = since.join(source.core.durable_vector.meet(self.sites[SITES[how % len(SITES)]].version))
         if not source.core.can_capture():
-            source.commit(Durability.SYNC)
+            source.commit(self.level(how))
         if how % 3:
             messages: list[Delta | Snapshot] = list(source.core.blob(since))
         else:
@@ -369,7 +372,6 @@ class World:
             if isinstance(message, Snapshot):
                 vector = local_module.from_wire(message.clock)
             assert target.version.descends(vector)
-        target.core.demand(Durability.SYNC)
         target.acks.acknowledge(mail.source, mail.clock, mail.view)
         self.compare(target)
 
