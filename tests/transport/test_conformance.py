@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
+from mmrepl.testing import transport_suite as conformance
 from mmrepl.transport import tcp
 from mmrepl.transport.guard import Guard
 from mmrepl.transport.loopback import LoopbackNetwork
 from mmrepl.transport.tcp import TcpTransport
-from tests.transport import conformance
 
 
 class TcpKit:
@@ -65,6 +65,13 @@ KITS = {
 async def test_conformance(kit, case, request):
     """Each fact of the suite holds for each transport."""
     await conformance.run(KITS[kit](request), case)
+
+
+class TestAsUsersRunIt(conformance.TransportSuite):
+    """The class for users, which needs no plugin for asyncio, over one transport."""
+
+    def kit(self):
+        return LoopbackKit()
 
 
 # -- planted bugs: a suite that cannot fail proves nothing

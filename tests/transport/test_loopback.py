@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from mmrepl.errors import UsageError
+from mmrepl.testing.transport_suite import Accepting, Recorder, eventually
 from mmrepl.transport.loopback import LoopbackNetwork
-from tests.transport.conformance import Accepting, Recorder, eventually
 
 
 class World:

@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
+from mmrepl.testing.transport_suite import Accepting, Recorder, eventually
 from mmrepl.transport.tcp import TcpTransport
 from mmrepl.wire.framing import encode_frame
-from tests.transport.conformance import Accepting, Recorder, eventually
 from tests.transport.raw import raw_client
 
 LOCAL = "127.0.0.1:0"

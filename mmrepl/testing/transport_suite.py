@@ -4,6 +4,14 @@ What every transport must do: one suite, run over each.
 A *kit* makes transports that can reach each other, and names an address where they may listen. Every case is an
 async function of a kit, states one fact, and ends what it starts; `run` adds that nothing was left behind: no task,
 no connection, no complaint to the event loop that the case did not expect.
+
+For a transport of your own, under pytest:
+
+    class TestMine(TransportSuite):
+        def kit(self):
+            return MyKit()
+
+A kit that is made for a test and has a ``close`` coroutine is closed after it.
 """
 
 from __future__ import annotations
@@ -11,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pytest
 
@@ -43,7 +51,8 @@ class Recorder:
         self._echo, self._greeting = echo, greeting
         self._changed = asyncio.Event()
 
-    def made(self, connection):
+    def made(self, connection: Connection) -> None:
+        """Once, first."""
         assert self.connection is None, "made twice"
         assert self.reason is None
         self.connection = connection
@@ -51,7 +60,8 @@ class Recorder:
             connection.send(self._greeting)
         self._changed.set()
 
-    def received(self, data):
+    def received(self, data: bytes) -> None:
+        """Between the two."""
         assert self.connection is not None, "received before made"
         assert self.reason is None, "received after lost"
         assert type(data) is bytes
@@ -59,10 +69,11 @@ class Recorder:
         self.data += data
         self.pieces += 1
         if self._echo:
-            self.connection.send(data)
+            self.stream.send(data)
         self._changed.set()
 
-    def lost(self, reason):
+    def lost(self, reason: str) -> None:
+        """Once, last."""
         assert self.connection is not None, "lost before made"
         assert self.reason is None, "lost twice"
         assert isinstance(reason, str)
@@ -70,17 +81,25 @@ class Recorder:
         self.reason = reason
         self._changed.set()
 
-    async def until(self, condition):
+    @property
+    def stream(self) -> Connection:
+        """The connection, which is there after `made`."""
+        assert self.connection is not None, "not made yet"
+        return self.connection
+
+    async def until(self, condition: Callable[[Recorder], bool]) -> None:
         """Wait until *condition* of this recorder holds."""
         async with asyncio.timeout(PATIENCE_S):
             while not condition(self):
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def until_lost(self):
+    async def until_lost(self) -> None:
+        """Wait for the end."""
         await self.until(lambda self: self.reason is not None)
 
-    async def until_bytes(self, count):
+    async def until_bytes(self, count: int) -> None:
+        """Wait until so many bytes have come."""
         await self.until(lambda self: len(self.data) >= count)
 
 
@@ -104,7 +123,7 @@ class Accepting:
         self._changed.set()
         return self.handlers[-1]
 
-    async def nth(self, index=0) -> Recorder:
+    async def nth(self, index: int = 0) -> Recorder:
         """The handler of the so-many-th accepted connection, made."""
         async with asyncio.timeout(PATIENCE_S):
             while len(self.handlers) <= index:
@@ -114,7 +133,7 @@ class Accepting:
         return self.handlers[index]
 
 
-async def pair(kit: Kit, **accepting):
+async def pair(kit: Kit, **accepting: Any) -> tuple[Recorder, Recorder, Transport, Transport]:
     """Two transports and a stream between them: (ours, theirs, our transport, their transport)."""
     server, client = kit.transport(), kit.transport()
     accept = Accepting(lambda: Recorder(**accepting))
@@ -125,18 +144,26 @@ async def pair(kit: Kit, **accepting):
     return ours, await accept.nth(), client, server
 
 
-CASES: list[Callable[[Kit], Awaitable[None]]] = []
+Case: TypeAlias = Callable[[Kit], Awaitable[None]]
+
+CASES: list[Case] = []
+"""Every case; the name of each is the fact that it states."""
+
+COMPLAINTS: dict[str, int] = {}
+"""How many exceptions a case provokes that have to be reported to the event loop; none where it is not listed."""
 
 
-def case(function):
+def case(function: Case) -> Case:
+    """List *function* among the cases."""
     CASES.append(function)
     return function
 
 
-async def run(kit: Kit, function: Callable[[Kit], Awaitable[None]]) -> None:
+async def run(kit: Kit, function: Case) -> None:
     """One case, and that it leaves nothing: every transport of the kit is closed by the case."""
     loop = asyncio.get_running_loop()
-    before, complaints = asyncio.all_tasks(), []
+    before = asyncio.all_tasks()
+    complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _loop, context: complaints.append(context))
     try:
         await function(kit)
@@ -145,7 +172,7 @@ async def run(kit: Kit, function: Callable[[Kit], Awaitable[None]]) -> None:
     for _ in range(3):
         await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before, "tasks were left behind"
-    expected = getattr(function, "complaints", 0)
+    expected = COMPLAINTS.get(getattr(function, "__name__", ""), 0)
     assert len(complaints) == expected, complaints
 
 
@@ -153,16 +180,16 @@ async def run(kit: Kit, function: Callable[[Kit], Awaitable[None]]) -> None:
 
 
 @case
-async def bytes_arrive_in_order_both_ways(kit):
+async def bytes_arrive_in_order_both_ways(kit: Kit) -> None:
     """Megabytes in pieces of all sizes, both ways at once, arrive as sent."""
     ours, theirs, client, server = await pair(kit)
-    rng = random.Random(3)
-    forth = [rng.randbytes(rng.choice([1, 10, 1000, 100_000])) for _ in range(60)]
-    back = [rng.randbytes(rng.choice([1, 10, 1000, 100_000])) for _ in range(60)]
-    for piece, other in zip(forth, back, strict=True):
-        ours.connection.send(piece)
-        theirs.connection.send(other)
-    forth, back = b"".join(forth), b"".join(back)
+    rng = random.Random(3)  # noqa: S311
+    pieces = [rng.randbytes(rng.choice([1, 10, 1000, 100_000])) for _ in range(60)]
+    others = [rng.randbytes(rng.choice([1, 10, 1000, 100_000])) for _ in range(60)]
+    for piece, other in zip(pieces, others, strict=True):
+        ours.stream.send(piece)
+        theirs.stream.send(other)
+    forth, back = b"".join(pieces), b"".join(others)
     await theirs.until_bytes(len(forth))
     await ours.until_bytes(len(back))
     assert theirs.data == forth
@@ -172,11 +199,11 @@ async def bytes_arrive_in_order_both_ways(kit):
 
 
 @case
-async def many_tiny_sends_arrive_in_order(kit):
+async def many_tiny_sends_arrive_in_order(kit: Kit) -> None:
     """Two thousand sends of a byte, some in one turn of the loop and some not, make one stream."""
     ours, theirs, client, server = await pair(kit)
     for i in range(2000):
-        ours.connection.send(bytes([i % 251]))
+        ours.stream.send(bytes([i % 251]))
         if i % 100 == 99:
             await asyncio.sleep(0)
     await theirs.until_bytes(2000)
@@ -186,10 +213,10 @@ async def many_tiny_sends_arrive_in_order(kit):
 
 
 @case
-async def handlers_may_send_while_they_are_called(kit):
+async def handlers_may_send_while_they_are_called(kit: Kit) -> None:
     """send() from within made() and received() works; an echo comes back whole."""
     ours, _theirs, client, server = await pair(kit, echo=True, greeting=b"welcome ")
-    ours.connection.send(b"x" * 100_000)
+    ours.stream.send(b"x" * 100_000)
     await ours.until_bytes(8 + 100_000)
     assert ours.data == b"welcome " + b"x" * 100_000
     await client.close()
@@ -197,28 +224,28 @@ async def handlers_may_send_while_they_are_called(kit):
 
 
 @case
-async def peers_are_named(kit):
+async def peers_are_named(kit: Kit) -> None:
     """Both sides can say, for people, who is at the other end."""
     ours, theirs, client, server = await pair(kit)
-    assert isinstance(ours.connection.peer, str)
-    assert ours.connection.peer
-    assert isinstance(theirs.connection.peer, str)
-    assert theirs.connection.peer
+    assert isinstance(ours.stream.peer, str)
+    assert ours.stream.peer
+    assert isinstance(theirs.stream.peer, str)
+    assert theirs.stream.peer
     await client.close()
     await server.close()
 
 
 @case
-async def buffered_bytes_rise_with_send_and_fall_to_zero(kit):
+async def buffered_bytes_rise_with_send_and_fall_to_zero(kit: Kit) -> None:
     """send() never blocks: it queues, buffered_bytes tells how much, and it all leaves."""
     ours, theirs, client, server = await pair(kit)
-    assert ours.connection.buffered_bytes == 0
+    assert ours.stream.buffered_bytes == 0
     for _ in range(8):
-        ours.connection.send(bytes(1_000_000))
-    assert ours.connection.buffered_bytes > 0
-    assert ours.connection.buffered_bytes <= 8_000_000
+        ours.stream.send(bytes(1_000_000))
+    assert ours.stream.buffered_bytes > 0
+    assert ours.stream.buffered_bytes <= 8_000_000
     await theirs.until_bytes(8_000_000)
-    assert ours.connection.buffered_bytes == 0
+    assert ours.stream.buffered_bytes == 0
     await client.close()
     await server.close()
 
@@ -227,11 +254,11 @@ async def buffered_bytes_rise_with_send_and_fall_to_zero(kit):
 
 
 @case
-async def close_lets_the_queue_leave_and_both_sides_hear_of_it(kit):
+async def close_lets_the_queue_leave_and_both_sides_hear_of_it(kit: Kit) -> None:
     """What was sent before close() arrives before lost(); lost() is called once on each side."""
     ours, theirs, client, server = await pair(kit)
-    ours.connection.send(b"last words" * 1000)
-    ours.connection.close()
+    ours.stream.send(b"last words" * 1000)
+    ours.stream.close()
     assert ours.reason is None, "lost() from within close()"
     await theirs.until_lost()
     await ours.until_lost()
@@ -241,31 +268,31 @@ async def close_lets_the_queue_leave_and_both_sides_hear_of_it(kit):
 
 
 @case
-async def after_close_nothing_is_sent_or_received(kit):
+async def after_close_nothing_is_sent_or_received(kit: Kit) -> None:
     """send() after close() or loss is ignored, close() again too, and no received() follows a close()."""
     ours, theirs, client, server = await pair(kit)
-    theirs.connection.send(b"on its way")
-    ours.connection.close()
-    ours.connection.send(b"too late")
-    ours.connection.close()
+    theirs.stream.send(b"on its way")
+    ours.stream.close()
+    ours.stream.send(b"too late")
+    ours.stream.close()
     await ours.until_lost()
     await theirs.until_lost()
     assert not ours.data
     assert not theirs.data
     for end in (ours, theirs):
-        end.connection.send(b"after the end")
-        end.connection.close()
-        assert end.connection.buffered_bytes == 0
+        end.stream.send(b"after the end")
+        end.stream.close()
+        assert end.stream.buffered_bytes == 0
     await client.close()
     await server.close()
 
 
 @case
-async def both_sides_may_close_at_once(kit):
+async def both_sides_may_close_at_once(kit: Kit) -> None:
     """Crossing closes: one lost() each."""
     ours, theirs, client, server = await pair(kit)
-    ours.connection.close()
-    theirs.connection.close()
+    ours.stream.close()
+    theirs.stream.close()
     await ours.until_lost()
     await theirs.until_lost()
     await client.close()
@@ -273,18 +300,18 @@ async def both_sides_may_close_at_once(kit):
 
 
 @case
-async def a_handler_may_close_from_within_its_calls(kit):
+async def a_handler_may_close_from_within_its_calls(kit: Kit) -> None:
     """close() from made() or received() is as good as from anywhere else."""
 
     class ClosesAtOnce(Recorder):
-        def made(self, connection):
+        def made(self, connection: Connection) -> None:
             super().made(connection)
             connection.close()
 
     class ClosesOnData(Recorder):
-        def received(self, data):
+        def received(self, data: bytes) -> None:
             super().received(data)
-            self.connection.close()
+            self.stream.close()
 
     server, client = kit.transport(), kit.transport()
     accept = Accepting(ClosesOnData)
@@ -292,7 +319,7 @@ async def a_handler_may_close_from_within_its_calls(kit):
     one, two = ClosesAtOnce(), Recorder()
     await client.connect(listener.address, one)
     await client.connect(listener.address, two)
-    two.connection.send(b"hello")
+    two.stream.send(b"hello")
     for handler in (one, two, await accept.nth(1)):
         await handler.until_lost()
     await client.close()
@@ -300,17 +327,17 @@ async def a_handler_may_close_from_within_its_calls(kit):
 
 
 @case
-async def a_handler_that_raises_costs_only_its_own_connection(kit):
+async def a_handler_that_raises_costs_only_its_own_connection(kit: Kit) -> None:
     """An exception from received() or made() is reported, closes that connection, and no other."""
 
     class RaisesOnData(Recorder):
-        def received(self, data):
+        def received(self, data: bytes) -> None:
             super().received(data)
             if data.startswith(b"!"):
                 raise RuntimeError("planted")
 
     class RaisesAtOnce(Recorder):
-        def made(self, connection):
+        def made(self, connection: Connection) -> None:
             super().made(connection)
             raise RuntimeError("planted")
 
@@ -320,28 +347,28 @@ async def a_handler_that_raises_costs_only_its_own_connection(kit):
     good, bad, worse = Recorder(), Recorder(), RaisesAtOnce()
     await client.connect(listener.address, good)
     await client.connect(listener.address, bad)
-    bad.connection.send(b"!")
+    bad.stream.send(b"!")
     await bad.until_lost()
     await (await accept.nth(1)).until_lost()
     await client.connect(listener.address, worse)
     await worse.until_lost()
-    good.connection.send(b"still here")
+    good.stream.send(b"still here")
     await (await accept.nth(0)).until_bytes(10)
     assert good.reason is None
     await client.close()
     await server.close()
 
 
-a_handler_that_raises_costs_only_its_own_connection.complaints = 2
+COMPLAINTS["a_handler_that_raises_costs_only_its_own_connection"] = 2
 
 
 @case
-async def a_factory_that_raises_refuses_and_the_listener_lives(kit):
+async def a_factory_that_raises_refuses_and_the_listener_lives(kit: Kit) -> None:
     """accept() raising loses that connection, or refuses it; the next one is served."""
     server, client = kit.transport(), kit.transport()
     accept, planted = Accepting(), [RuntimeError("planted")]
 
-    def factory():
+    def factory() -> Recorder:
         if planted:
             raise planted.pop()
         return accept()
@@ -361,14 +388,14 @@ async def a_factory_that_raises_refuses_and_the_listener_lives(kit):
     await server.close()
 
 
-a_factory_that_raises_refuses_and_the_listener_lives.complaints = 1
+COMPLAINTS["a_factory_that_raises_refuses_and_the_listener_lives"] = 1
 
 
 # -- connecting and listening
 
 
 @case
-async def where_nobody_listens_connecting_is_an_oserror(kit):
+async def where_nobody_listens_connecting_is_an_oserror(kit: Kit) -> None:
     """The error names the address and comes before made(): the handler hears nothing."""
     server, client = kit.transport(), kit.transport()
     listener = await server.listen(kit.address, Accepting())
@@ -383,7 +410,7 @@ async def where_nobody_listens_connecting_is_an_oserror(kit):
 
 
 @case
-async def an_address_can_be_had_once(kit):
+async def an_address_can_be_had_once(kit: Kit) -> None:
     """A second listener there is an OSError that names it; two listeners on "any port" get two; closing frees one."""
     server, other = kit.transport(), kit.transport()
     one = await server.listen(kit.address, Accepting())
@@ -401,7 +428,7 @@ async def an_address_can_be_had_once(kit):
 
 
 @case
-async def a_closed_listener_leaves_its_connections_alone(kit):
+async def a_closed_listener_leaves_its_connections_alone(kit: Kit) -> None:
     """Listener.close() stops accepting; what was accepted lives on."""
     server, client = kit.transport(), kit.transport()
     accept = Accepting(lambda: Recorder(echo=True))
@@ -410,7 +437,7 @@ async def a_closed_listener_leaves_its_connections_alone(kit):
     await client.connect(listener.address, ours)
     await accept.nth()
     await listener.close()
-    ours.connection.send(b"still there?")
+    ours.stream.send(b"still there?")
     await ours.until_bytes(12)
     with pytest.raises(OSError, match="refused"):
         await client.connect(listener.address, Recorder())
@@ -419,7 +446,7 @@ async def a_closed_listener_leaves_its_connections_alone(kit):
 
 
 @case
-async def fifty_connections_do_not_mix(kit):
+async def fifty_connections_do_not_mix(kit: Kit) -> None:
     """Connections made at the same time keep their bytes apart."""
     server, client = kit.transport(), kit.transport()
     accept = Accepting(lambda: Recorder(echo=True))
@@ -438,7 +465,7 @@ async def fifty_connections_do_not_mix(kit):
 
 
 @case
-async def closing_a_transport_ends_all_that_it_started(kit):
+async def closing_a_transport_ends_all_that_it_started(kit: Kit) -> None:
     """Connections of both directions and listeners are gone when close() returns; again it does nothing."""
     one, two = kit.transport(), kit.transport()
     accept_one, accept_two = Accepting(), Accepting()
@@ -461,7 +488,7 @@ async def closing_a_transport_ends_all_that_it_started(kit):
 
 
 @case
-async def a_closed_transport_says_so(kit):
+async def a_closed_transport_says_so(kit: Kit) -> None:
     """listen() and connect() after close() are the caller's error."""
     one, two = kit.transport(), kit.transport()
     listener = await two.listen(kit.address, Accepting())
@@ -475,7 +502,7 @@ async def a_closed_transport_says_so(kit):
 
 
 @case
-async def closing_while_connecting_leaves_nothing(kit):
+async def closing_while_connecting_leaves_nothing(kit: Kit) -> None:
     """close() under way with connect(), at every turn: ClosedError or a connection that is lost; never a left-over."""
     for turns in range(6):
         server, client = kit.transport(), kit.transport()
@@ -496,7 +523,7 @@ async def closing_while_connecting_leaves_nothing(kit):
 
 
 @case
-async def cancelling_connect_leaves_nothing(kit):
+async def cancelling_connect_leaves_nothing(kit: Kit) -> None:
     """A cancelled connect(), at every turn, leaves no connection: a handler that heard of one hears that it is lost."""
     for turns in range(6):
         server, client = kit.transport(), kit.transport()
@@ -515,13 +542,39 @@ async def cancelling_connect_leaves_nothing(kit):
 
 
 @case
-async def unread_bytes_do_not_hold_up_close(kit):
+async def unread_bytes_do_not_hold_up_close(kit: Kit) -> None:
     """close() of a transport with megabytes queued returns in a short moment, and all is lost exactly once."""
     ours, theirs, client, server = await pair(kit)
     for _ in range(32):
-        ours.connection.send(bytes(1_000_000))
+        ours.stream.send(bytes(1_000_000))
     async with asyncio.timeout(PATIENCE_S):
         await client.close()
         await server.close()
     assert ours.reason is not None
     assert theirs.reason is not None
+
+
+# -- for pytest
+
+
+class TransportSuite:
+    """Subclass it under a name that pytest collects, and define `kit`."""
+
+    def kit(self) -> Kit:
+        """A new kit for one test."""
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+    def test_transport(self, case: Case) -> None:
+        """The transport keeps this fact."""
+
+        async def whole() -> None:
+            kit = self.kit()
+            try:
+                await run(kit, case)
+            finally:
+                close = getattr(kit, "close", None)
+                if close is not None:
+                    await close()
+
+        asyncio.run(whole())
