@@ -44,9 +44,12 @@ class Hearsay:
             linked = self._core.peers.get(name)
             if name == self._core.members.name or (linked is not None and linked.link is not None):
                 continue
-            vector = from_wire(entries)
-            known, _ = self._heard.get(name, (VersionVector(), 0))
-            if vector.descends(known):
+            if name not in self._heard and len(self._heard) >= self._core.limits.peers:
+                continue
+            vector, ours = from_wire(entries), self._core.members.view
+            known, told_under = self._heard.get(name, (VersionVector(), 0))
+            # Under our view and not before: said since the member took another incarnation, and may be less.
+            if vector.descends(known) or (view == ours and told_under != ours):
                 self._heard[name] = (vector, view)
                 self._core.acks.acknowledge(name, vector, view)
 

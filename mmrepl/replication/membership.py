@@ -16,9 +16,18 @@ from hashlib import blake2b
 
 import msgspec
 
-from mmrepl.errors import UsageError
+from mmrepl.errors import FrameError, UsageError
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import MemberEntry, Members
+
+EDIT_MAX = 1 << 53
+"""No map was ever edited so often."""
+
+TEXT_BYTES = 1024
+"""The longest name or address."""
+
+ENTRIES_MAX = 4096
+"""Those that were removed count, for they are remembered."""
 
 
 class Membership:
@@ -117,7 +126,9 @@ class Membership:
     def bound(self, address: str) -> None:
         """We listen at *address* now."""
         old = self.entries[self.name]
-        self.expected.discard(address)
+        if address in self.expected:
+            self.expected.discard(address)
+            self._view = None
         if old.address != address:
             self._set(MemberEntry(old.name, old.incarnation, address, old.edit + 1, old.removed))
 
@@ -137,11 +148,31 @@ class Membership:
         self._set(MemberEntry(entry.name, entry.incarnation, entry.address, entry.edit + 1, removed=True))
 
     def merge(self, message: Members) -> None:
-        """Take in another's map."""
+        """
+        Take in another's map. Raises FrameError for one that is none, or too large: nothing was changed.
+        """
+        for theirs in message.entries:
+            if not 0 <= theirs.edit <= EDIT_MAX or not 0 <= theirs.incarnation < 1 << 63 or not theirs.name:
+                raise FrameError(f"a member {theirs.name[:80]!r}~{theirs.incarnation:x} of edit {theirs.edit}")
+            if len(theirs.name.encode()) > TEXT_BYTES or len(theirs.address.encode()) > TEXT_BYTES:
+                raise FrameError(f"member {theirs.name[:80]!r}: a name or address of more than {TEXT_BYTES} bytes")
+        fresh = {entry.name for entry in message.entries} - self.entries.keys()
+        if len(self.entries) + len(fresh) > ENTRIES_MAX:
+            raise FrameError(f"{len(fresh)} more members than the {ENTRIES_MAX} that a cluster may have had")
         for theirs in message.entries:
             ours = self.entries.get(theirs.name)
             if ours is None or _rank(theirs) > _rank(ours):
                 self._set(theirs)
+
+    def reassert(self, node: NodeId, address: str) -> None:
+        """
+        Say once more who and where we are, if the map has come to say otherwise. That *we* were removed we believe.
+
+        Not at once and not always: were there two nodes of our name, each would contradict the other for ever.
+        """
+        entry = self.entries[self.name]
+        if (entry.incarnation, entry.address) != (node.incarnation, address):
+            self._set(MemberEntry(node.name, node.incarnation, address, entry.edit + 1, removed=False))
 
     def _set(self, entry: MemberEntry) -> None:
         self.entries[entry.name] = entry
@@ -160,6 +191,8 @@ class Membership:
         for entry in msgspec.msgpack.decode(data, type=Members).entries:
             if entry.name != self.name:
                 self.entries[entry.name] = entry
+            elif entry.removed and entry.incarnation == own.incarnation:
+                self._set(entry)  # nothing but a new incarnation comes back from that
             else:
                 self._set(MemberEntry(own.name, own.incarnation, own.address, entry.edit + 1, removed=False))
         self._view = None

@@ -22,10 +22,10 @@ from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.drift import PeerClocks
 from mmrepl.effects import Effects, Envelope
-from mmrepl.errors import FrameError, LogTruncated, PeerError, StampAhead
+from mmrepl.errors import FrameError, LogTruncated, PeerError, StampAhead, UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Durability, Rng
-from mmrepl.replication.greeting import Refusal, shown
+from mmrepl.replication.greeting import Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.local import DELTA_OPERATIONS, LocalCore, new_incarnation
 from mmrepl.replication.membership import Membership
@@ -95,6 +95,7 @@ class MultiMaster:
         self.options = options
         self._rng = rng
         self.instance = rng.getrandbits(63)
+        self.address = options.address  # where peers reach this node
         self.peers: dict[str, Peer] = {}
         self.members = Membership(local.store.node, options.address, options.expected)
         if "members" in meta:
@@ -116,6 +117,8 @@ class MultiMaster:
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
         self._recovery_count = 0
+        self._insisted_count = 0
+        self._insist_after_ms = 0
         self._more = False  # whether a peer has more to get than a turn gives
         self._ticked_ms = now_ms
         self._next_look = 0  # position of the log at which its policy is asked again
@@ -211,7 +214,8 @@ class MultiMaster:
             elif isinstance(message, Ask):
                 self._ask(peer, message, now_ms)
             elif isinstance(message, Prune):
-                peer.pruned.update(NodeId(*origin) for origin in message.origins)
+                known = self.local.store.log.known
+                peer.pruned.update(node for origin in message.origins if known(node := NodeId(*origin)) is not None)
             elif isinstance(message, Acks):
                 self.hearsay.acks(message)
             elif isinstance(message, Members):
@@ -439,18 +443,45 @@ class MultiMaster:
         node = self.local.store.node
         if any((entry.name, entry.incarnation, entry.removed) == (*node, False) for entry in message.entries):
             self.rejoin.admit()
-        if own.removed:
-            for link in list(self._links.values()):
+        gone = own.removed and own.incarnation == node.incarnation
+        for link in [link for link in self._links.values() if link.peer is not None]:
+            assert link.theirs is not None
+            if gone:
                 self._refuse(link, Refusal("leaving", f"{self.members.name!r} was removed from the cluster"))
+            elif self.members.was_removed(node_of(link.theirs)):
+                self._refuse(link, Refusal("removed", f"{link.theirs.name!r} was removed from the cluster"))
         self._view_changed()
+
+    def _insist(self, now_ms: int) -> None:
+        """If the members take another for us, say who we are: less and less often, for there may be two."""
+        own, node = self.members.entries[self.members.name], self.local.store.node
+        if (own.incarnation, own.address) == (node.incarnation, self.address) or now_ms < self._insist_after_ms:
+            return
+        if own.incarnation == node.incarnation and own.removed:
+            return
+        self._insisted_count += 1
+        self._insist_after_ms = now_ms + min(self.limits.heartbeat_ms << min(self._insisted_count, 16), 30_000)
+        if self._insisted_count > 3:  # the first ones may be echoes of who we were before
+            self._complain(
+                f"name-in-use: there seems to be another {node.name!r}, {own.name}~{own.incarnation:x} at"
+                f" {shown(own.address)}: give each node a name of its own"
+            )
+        self.members.reassert(node, self.address)
 
     def _view_changed(self) -> None:
         self.acks.set_view(self.members.view, self.members.names())
 
     # -- members
 
+    def bound(self, address: str) -> None:
+        """We listen, and peers reach us at *address*."""
+        self.address = address
+        self.members.bound(address)
+
     def remove(self, who: str) -> None:
         """Take a member out of the cluster, or give up an expected address. Its writes stay. Raises UsageError."""
+        if who == self.members.name:
+            raise UsageError(f"{who!r} is this node: let it leave, or remove it at another one")
         self.members.remove(who)
         peer = self.peers.get(who)
         if peer is not None and peer.link in self._links:
@@ -523,6 +554,7 @@ class MultiMaster:
         self._forget_what_is_stable()
         self.rejoin.carry_on(self._lacks_nothing())
         self.rejoin.note_confirmed(now_ms)
+        self._insist(now_ms)
         for peer in self.up():
             self.hearsay.tell(peer, now_ms, wall_ms)
             if peer.needs_acks:

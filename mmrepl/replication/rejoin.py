@@ -122,6 +122,8 @@ class Rejoin:
         self.carried = sorted(set_aside, key=lambda entry: (entry.stamp, entry.table, entry.key))
         self._local.start_over(node)
         self._note(CARRIED, msgspec.msgpack.encode(self.carried))
+        self.has_forgotten = False  # an empty store has nothing to be silent about
+        self._note(FORGOTTEN, None)
         self.opened()
 
     def carry_on(self, caught_up: bool) -> int:

@@ -284,9 +284,8 @@ class Driver:
 
     def _dial_whoever_is_missing(self) -> None:
         """One task an address that should be connected and is not; each dials for ever, with back-off."""
-        connected = {peer.hello.address for peer in self.core.up()}
-        for address in self.core.wanted_addresses():
-            if address not in connected and address not in self._dialling:
+        for address in self.core.missing_addresses():
+            if address not in self._dialling:
                 self._dialling[address] = self._loop.create_task(self._dial(address))
 
     async def _dial(self, address: str) -> None:
@@ -295,9 +294,7 @@ class Driver:
         if backoff is None:
             backoff = self._backoffs[address] = Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._rng)
         try:
-            while not self._closed and address in self.core.wanted_addresses():
-                if address in {peer.hello.address for peer in self.core.up()}:
-                    return
+            while not self._closed and address in self.core.missing_addresses():
                 if backoff.attempts:
                     await asyncio.sleep(backoff.next_ms() / 1000)
                 else:

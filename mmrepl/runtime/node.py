@@ -161,7 +161,7 @@ class Node(Reader):
         try:
             if self._listen is not None:
                 self._listener = await transport.listen(self._listen, lambda: LinkHandler(driver, ""))
-                core.members.bound(self._listener.address)
+                core.bound(self._listener.address)
             if self._client is not None:
                 await self._start_client_port(self._client)
         except BaseException:

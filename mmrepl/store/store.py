@@ -70,6 +70,7 @@ class Store:
         self.keyspace = Keyspace(self.log, retain=self.keyspace.retain)
         self.own = self.log.origin(node)
         self.watermark = EMPTY
+        self.forgotten_count = 0
         for name in self.policies:
             self.table(name)
 

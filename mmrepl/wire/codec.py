@@ -84,8 +84,8 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
             raise FrameError(f"a hello with {len(message.members)} members: at most {limits.vector_entries}")
     elif isinstance(message, Digest):
         _check_vector(message.vector, limits)
-    elif isinstance(message, Members) and len(message.entries) > limits.peers:
-        raise FrameError(f"{len(message.entries)} members: at most {limits.peers} are allowed (limits.peers)")
+    elif isinstance(message, Members) and len(message.entries) > limits.vector_entries:
+        raise FrameError(f"{len(message.entries)} members, removed ones included: at most {limits.vector_entries}")
     elif isinstance(message, Acks):
         if len(message.entries) > limits.peers:
             raise FrameError(f"acknowledgements of {len(message.entries)} members: at most {limits.peers}")
