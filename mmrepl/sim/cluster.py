@@ -273,6 +273,9 @@ class Cluster:
         up = self.up()
         if not up:
             return None
+        for node in up:
+            if node.store_core.rejoin.carried:
+                return f"{node.name} has still to write again what it had set aside"
         first = up[0]
         for other in up[1:]:
             ours, theirs = (node.store_core.local.store.version for node in (first, other))
@@ -317,8 +320,8 @@ class Cluster:
     # -- for the nodes
 
     def holders(self, dot: Dot) -> int:
-        """At how many members a write is on disk, whatever they say."""
-        return sum(node.durable_version.covers(dot) for node in self.nodes.values())
+        """On the disks of how many nodes a write has been, whatever they say."""
+        return sum(node.once_durable.covers(dot) for node in self.nodes.values())
 
     def crashed(self, node: SimNode) -> None:
         """A node died by itself. Whoever drives the cluster may want to know, and replaces this."""

@@ -21,6 +21,7 @@ from mmrepl.sim.disk import SimDisk
 from mmrepl.sim.mix import Mix
 from mmrepl.sim.network import Weather
 from mmrepl.sim.node import SimNode
+from mmrepl.sim.topology import is_connected
 
 FLOORS: Mapping[str, int] = {
     "lost": 10_000, "repeated": 5_000, "reordered": 5_000, "flipped": 300, "cut in frame": 20, "overflow": 300,
@@ -409,7 +410,10 @@ class Faults:
 
     def _removed_for_good(self) -> bool:
         node, other = self._some(), self._some()
-        if node is None or other is None or node is other or len(self.cluster.names) - len(self.gone) < 3:
+        if node is None or other is None or node is other:
+            return False
+        left = [name for name in self.cluster.names if name != node.name and name not in self.gone]
+        if len(left) < 2 or not is_connected(left, self.cluster.edges):
             return False
         self.cluster.crash(node.name)
         self.gone.add(node.name)

@@ -49,19 +49,31 @@ def edges_of(names: Sequence[str], topology: str | Iterable[Edge], rng: Random) 
 
 def diameter(names: Sequence[str], edges: Iterable[Edge]) -> int:
     """The longest of the shortest ways, in hops. Nodes that cannot reach each other do not count."""
+    neighbours = _neighbours(names, edges)
+    return max(max(_hops(start, neighbours).values()) for start in names)
+
+
+def is_connected(names: Sequence[str], edges: Iterable[Edge]) -> bool:
+    """Whether these nodes can all reach each other over edges between them."""
+    return len(_hops(names[0], _neighbours(names, edges))) == len(names)
+
+
+def _neighbours(names: Sequence[str], edges: Iterable[Edge]) -> dict[str, list[str]]:
     neighbours: dict[str, list[str]] = {name: [] for name in names}
     for one, other in edges:
-        neighbours[one].append(other)
-        neighbours[other].append(one)
-    longest = 0
-    for start in names:
-        hops = {start: 0}
-        waiting = deque([start])
-        while waiting:
-            here = waiting.popleft()
-            for there in neighbours[here]:
-                if there not in hops:
-                    hops[there] = hops[here] + 1
-                    waiting.append(there)
-        longest = max(longest, *hops.values())
-    return longest
+        if one in neighbours and other in neighbours:
+            neighbours[one].append(other)
+            neighbours[other].append(one)
+    return neighbours
+
+
+def _hops(start: str, neighbours: dict[str, list[str]]) -> dict[str, int]:
+    hops = {start: 0}
+    waiting = deque([start])
+    while waiting:
+        here = waiting.popleft()
+        for there in neighbours[here]:
+            if there not in hops:
+                hops[there] = hops[here] + 1
+                waiting.append(there)
+    return hops
