@@ -190,7 +190,9 @@ def mutated_columns(draw: st.DrawFn) -> Batch:
             old[draw(st.integers(0, len(old) - 1))] = draw(numbers)
         return changed(batch, **{column: old})
     if column == "payloads":
-        return changed(batch, payloads=[draw(st.sampled_from([b"", b"\xc1", b"\xc1\xc1", None])) for _ in batch.payloads])
+        return changed(
+            batch, payloads=[draw(st.sampled_from([b"", b"\xc1", b"\xc1\xc1", None])) for _ in batch.payloads]
+        )
     return changed(batch, **{column: draw(st.permutations(getattr(batch, column)))})
 
 
@@ -239,7 +241,10 @@ def test_more_origins_or_tables_than_allowed_are_refused_whole():
     store = Store(OURS, limits=Limits(vector_entries=2, tables=2))
     few = changed(GOOD, origins=[("paris", 1)], tables=["a"], runs=[0, 1, 3], table_runs=[], contexts=[])
     store.apply(few)
-    for excess in (changed(few, origins=[("tokyo", 1)]), changed(few, runs=[0, 4, 3], tables=["b", "c"], table_runs=[0, 1, 1, 2])):
+    for excess in (
+        changed(few, origins=[("tokyo", 1)]),
+        changed(few, runs=[0, 4, 3], tables=["b", "c"], table_runs=[0, 1, 1, 2]),
+    ):
         before = store.version
         with pytest.raises(FrameError, match="limits"):
             store.apply(excess)

@@ -387,7 +387,9 @@ class World:
             site.disk.crash()
         site.open()
         site.acks.set_view(self.view, [member.name for member in self.members()])
-        gone = {dot: made for dot, made in self.made.items() if not any(s.version.covers(dot) for s in self.sites.values())}
+        gone = {
+            dot: made for dot, made in self.made.items() if not any(s.version.covers(dot) for s in self.sites.values())
+        }
         if any(self._is_under_way(dot) for dot in gone):
             return
         for dot in gone:
@@ -395,7 +397,9 @@ class World:
         self.captures = [kept for kept in self.captures if not any(kept[2].clock.covers(dot) for dot in gone)]
 
     def _is_under_way(self, dot: Dot) -> bool:
-        return any(mail.clock.covers(dot) for mail in self.mail) or any(kept[2].clock.covers(dot) for kept in self.captures)
+        return any(mail.clock.covers(dot) for mail in self.mail) or any(
+            kept[2].clock.covers(dot) for kept in self.captures
+        )
 
     # -- the end
 
@@ -428,7 +432,9 @@ class World:
         found: list[object] = [site.version, store.node]
         for table, key in PLACES:
             outcome = read(store, store.table(table), key)
-            found.append((outcome.payload, None if self.forgets else (outcome.siblings, outcome.context)))
+            found.append(outcome.payload)
+            if not self.forgets:
+                found.append((outcome.siblings, None if (table, key) in self.loose else outcome.context))
             found.append(list(store.table(table).keys()))
         return found
 
@@ -448,7 +454,9 @@ class World:
             outcome = read(store, store.table(table), key)
             right = TABLES[table].resolve(map(self.sibling, live))
             if outcome.payload != right.payload:
-                raise Difference(f"{table}/{key} at {site.name} reads {outcome.payload!r}, by the model {right.payload!r}")
+                raise Difference(
+                    f"{table}/{key} at {site.name} reads {outcome.payload!r}, by the model {right.payload!r}"
+                )
             if (key in store.table(table)) != right.present:
                 raise Difference(f"{table}/{key} at {site.name} is there or not, by the model the other")
             if not self.forgets:
@@ -472,9 +480,13 @@ class World:
             # a receipt covers an earlier write of its node without what that one had overwritten: then what is left
             # of a context after a cut or in a snapshot is less than what was seen, but never more
             if not {write.ident for write in live} <= covered <= seen:
-                raise Difference(f"{table}/{key} at {site.name}: {context} covers what nobody has seen, or not what lives")
+                raise Difference(
+                    f"{table}/{key} at {site.name}: {context} covers what nobody has seen, or not what lives"
+                )
         elif not covered == seen == self.covered(place, twin.context):
-            raise Difference(f"{table}/{key} at {site.name}: {context} covers {set(covered)}, and seen were {set(seen)}")
+            raise Difference(
+                f"{table}/{key} at {site.name}: {context} covers {set(covered)}, and seen were {set(seen)}"
+            )
 
     def sibling(self, write: Write) -> Sibling:
         dot = Dot(*write.rank[1:])
