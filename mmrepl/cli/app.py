@@ -29,7 +29,8 @@ GROUPS: tuple[tuple[str, tuple[Callable[..., Any], ...]], ...] = (
     ("See it", (demo,)),
     ("Run a node", (serve.serve,)),
     ("Keys", (keys.put, keys.get, keys.read, keys.delete, keys.scan)),
-    ("The cluster", (cluster.status, cluster.members, changes.watch, changes.log, cluster.partition, cluster.heal)),
+    ("Operations", (changes.watch, changes.log)),
+    ("The cluster", (cluster.status, cluster.members, cluster.partition, cluster.heal, cluster.remove)),
     ("Files", (files.verify, files.backup)),
 )
 """The commands, by the heading under which help lists them. A function's name is the command's."""

@@ -1,4 +1,4 @@
-"""Commands about a node among its peers: status, members, partition and heal."""
+"""Commands about a node among its peers: status, members, partition, heal and remove."""
 
 from __future__ import annotations
 
@@ -95,3 +95,25 @@ def heal(*peers: Peer, reach: Reach = REACH, answer: Answer = ANSWER) -> None:
     else:
         rest = f"is still cut off from {', '.join(map(output.safe, blocked))}" if blocked else "is cut off from nobody"
         output.say(f"{output.safe(name)} {rest}")
+
+
+def remove(
+    member: Annotated[str, Parameter(help="The name of a member, or an expected address where nobody has answered.")],
+    /,
+    *,
+    reach: Reach = REACH,
+    answer: Answer = ANSWER,
+) -> None:
+    """
+    Take a member out of the cluster, for good: nothing is kept for it any longer. What it wrote stays.
+
+    Every node hears of it. The node itself, should it come back, is refused until it is started with `--rejoin`.
+    """
+    with Remote(reach) as remote:
+        remote.remove(member)
+        found = remote.members()
+    names = [str(row["name"] or row["address"]) for row in found]
+    if answer.json:
+        output.document({"removed": member, "members": found})
+    else:
+        output.say(f"{output.safe(member)} is taken out; there are {', '.join(map(output.safe, names))}")

@@ -1,8 +1,7 @@
-"""Commands about a store's file: verify and backup. No node is needed; the store must not be in use."""
+"""Commands about a store's file: verify and backup."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,9 @@ from cyclopts import Parameter
 
 from mmrepl.cli import output
 from mmrepl.cli.exits import Exit
-from mmrepl.cli.options import ANSWER, Answer, Flag
+from mmrepl.cli.options import ANSWER, REACH, Answer, Flag, Reach
+from mmrepl.cli.remote import Remote
+from mmrepl.errors import StorageError, StoreLocked
 
 StorePath = Annotated[Path, Parameter(help="The file of the store.")]
 
@@ -62,19 +63,37 @@ def verify(
 
 
 def backup(
-    path: StorePath,
-    target: Annotated[Path, Parameter(help="The file to write; an older backup there is replaced.")],
+    target: Annotated[
+        Path, Parameter(help="The file to write; an older backup there is replaced. Of a running node: its name alone.")
+    ],
     /,
     *,
+    path: Annotated[
+        Path | None, Parameter(help="The file of a store that is not in use; without it, the node is asked.")
+    ] = None,
+    reach: Reach = REACH,
     answer: Answer = ANSWER,
 ) -> None:
     """
-    Copy a store that is not in use into a file which knows that it is a copy.
+    Copy a store, while it runs or while it does not, into a file which knows that it is a copy.
 
-    To restore it, stop the node and put the file in the place of its own: the node comes back as a new incarnation,
-    and learns from its peers what happened since. Do not copy a store with `cp`.
+    A running node writes the copy itself, beside its own file. To restore one, stop the node and put the copy in the
+    place of its file: the node comes back as a new incarnation, and learns from its peers what happened since. Do not
+    copy a store with `cp`.
     """
-    from mmrepl.errors import StorageError
+    if path is None:
+        with Remote(reach) as remote:
+            written = remote.backup(str(target))
+    else:
+        written = _copy(path, target)
+    if answer.json:
+        output.document({"target": written})
+    else:
+        output.say(f"a backup stands in {written}")
+
+
+def _copy(path: Path, target: Path) -> str:
+    """Without a node. Raises StorageError, UsageError."""
     from mmrepl.storage.sqlite import SqliteStorage
 
     if not path.is_file() or not path.stat().st_size:  # else opening it would make one
@@ -83,9 +102,8 @@ def backup(
     try:
         storage.load()
         storage.backup(str(target))
+    except StoreLocked:
+        raise StoreLocked(f"{path} is in use: ask its node for a backup, without --path") from None
     finally:
         storage.close()
-    if answer.json:
-        output.document({"path": str(path), "target": str(target), "bytes": target.stat().st_size})
-    else:
-        output.say(f"{path} is backed up in {shlex.quote(str(target))}, {target.stat().st_size} bytes")
+    return str(target.resolve())

@@ -28,6 +28,9 @@ from mmrepl.values import check_key, check_table
 PAGE = 1000
 """Keys or operations that one question asks for."""
 
+BACKUP_S = 3600.0
+"""A large store takes a while to copy."""
+
 
 @frozen
 class Found:
@@ -272,9 +275,15 @@ class Remote:
         """Let a peer in again, or all of them."""
         self._client.call("MM.HEAL", *(() if peer is None else (peer,)))
 
-    def call(self, *words: str | bytes | int, wait_s: float = 0.0) -> Any:
-        """Any other command of the port."""
-        return _decoded(self._client.call(*words, wait_s=wait_s))
+    def remove(self, who: str) -> None:
+        """Take a member out of the cluster, or give up an address that never answered."""
+        self._client.call("MM.REMOVE", who)
+
+    def backup(self, name: str) -> str:
+        """Let the node copy its file to one of that name beside it; returns the path of the copy."""
+        answer = self._client.call("MM.BACKUP", name, wait_s=BACKUP_S)
+        assert isinstance(answer, bytes)
+        return answer.decode()
 
 
 def password_of(path: Path | None) -> str | None:

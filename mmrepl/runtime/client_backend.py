@@ -15,6 +15,7 @@ from typing import Any
 
 from mmrepl.causality.context import BLIND, CausalContext
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import UsageError
 from mmrepl.ports import Durability
 from mmrepl.runtime.node import Node
 from mmrepl.runtime.outcomes import changes_since
@@ -154,6 +155,21 @@ class NodeBackend:
     def unblock(self, peer: str | None) -> None:
         """Let *peer* in again; None: everybody."""
         self._node.unblock(peer)
+
+    def remove(self, who: str) -> None:
+        """Take a member out, or give up an address."""
+        self._node.remove(who)
+
+    def backup(self, name: str) -> asyncio.Future[str]:
+        """A copy of the node's file beside it."""
+        return asyncio.ensure_future(self._backup(name))
+
+    async def _backup(self, name: str) -> str:
+        if self._node.path is None:
+            raise UsageError(f"node {self.name!r} is in memory: there is no file to back up")
+        target = self._node.path.resolve().parent / name
+        await self._node.backup(target)
+        return str(target)
 
 
 class NodeTable:

@@ -55,6 +55,21 @@ def test_a_drill_with_nobody(at):
     assert (ran.code, "atlantis" in ran.err) == (Exit.USAGE, True)
 
 
+def test_taking_a_member_out(run, hosted):
+    """It is no member any longer; neither name nor address of nobody can be taken out."""
+    oslo = hosted.start("oslo", peers=["127.0.0.1:1"])
+    rome = hosted.start("rome", peers=[oslo.address])
+    hosted.call(oslo.wait_connected("rome"))
+    node = ("--node", oslo.client_address)
+    ran = run("remove", "rome", "--json", *node)
+    assert ran.code == Exit.OK
+    assert [row["name"] for row in ran.json["members"]] == ["oslo", None]
+    hosted.call(rome.wait_until(lambda: rome.status()["removed"], "hearing of it"))
+    assert run("remove", "127.0.0.1:1", *node).out == "127.0.0.1:1 is taken out; there are oslo\n"
+    assert run("remove", "127.0.0.1:1", *node).code == Exit.USAGE
+    assert run("remove", "atlantis", *node).code == Exit.USAGE
+
+
 def test_watching_status(process, paris):
     """A line of JSON each look, until interrupted."""
     watch = process("status", "--watch", "--json", "--every", "0.01", "--node", paris.client_address)

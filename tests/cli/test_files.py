@@ -89,11 +89,11 @@ def test_files_that_are_none(run, tmp_path):
     foreign.write_bytes(b"hello" * 1000)
     empty.write_bytes(b"")
     for path in (tmp_path / "none", foreign, tmp_path):
-        for words in (("verify", str(path)), ("backup", str(path), str(tmp_path / "copy"))):
+        for words in (("verify", str(path)), ("backup", str(tmp_path / "copy"), "--path", str(path))):
             ran = run(*words)
             assert (ran.code, ran.err.count("\n")) == (Exit.STORAGE, 1), words
     assert run("verify", str(empty)).code == Exit.STORAGE
-    assert run("backup", str(empty), str(tmp_path / "copy")).code == Exit.STORAGE
+    assert run("backup", str(tmp_path / "copy"), "--path", str(empty)).code == Exit.STORAGE
     assert empty.read_bytes() == b""
     assert not (tmp_path / "none").exists()
 
@@ -103,8 +103,8 @@ def test_a_store_in_use(run, store):
     with Replica("paris", store) as paris:
         assert run("verify", str(store)).code == Exit.STORAGE
         assert run("log", "--path", str(store)).code == Exit.STORAGE
-        ran = run("backup", str(store), str(store) + ".bak")
-        assert (ran.code, "open" in ran.err) == (Exit.STORAGE, True)
+        ran = run("backup", str(store) + ".bak", "--path", str(store))
+        assert (ran.code, "in use" in ran.err) == (Exit.STORAGE, True)
         paris["k"] = 3
     assert run("verify", str(store)).code == Exit.OK
 
@@ -112,12 +112,12 @@ def test_a_store_in_use(run, store):
 def test_backup_and_restore(run, store, tmp_path):
     """The copy is sound, knows that it is a copy, and opens as a new incarnation with everything in it."""
     target = tmp_path / "backup.db"
-    ran = run("backup", str(store), str(target), "--json")
-    assert (ran.code, ran.json["bytes"]) == (Exit.OK, target.stat().st_size)
+    ran = run("backup", str(target), "--path", str(store), "--json")
+    assert (ran.code, ran.json["target"]) == (Exit.OK, str(target))
     checked = run("verify", str(target), "--json").json
     assert checked["sound"]
     assert "backup" in checked["doubt"]
-    assert run("backup", str(store), str(target)).code == Exit.OK  # an older backup is replaced
+    assert run("backup", str(target), "--path", str(store)).code == Exit.OK  # an older backup is replaced
     with Replica("paris", target) as paris:
         assert paris.doubt
         assert paris.table("drafts")["d"] == {"x": [1]}
@@ -128,6 +128,21 @@ def test_a_target_in_the_way(run, store, tmp_path):
     """What is no backup is not overwritten."""
     target = tmp_path / "precious.txt"
     target.write_text("precious")
-    assert run("backup", str(store), str(target)).code == Exit.USAGE
+    assert run("backup", str(target), "--path", str(store)).code == Exit.USAGE
     assert target.read_text() == "precious"
-    assert run("backup", str(store), str(store)).code == Exit.USAGE
+    assert run("backup", str(store), "--path", str(store)).code == Exit.USAGE
+
+
+def test_a_backup_of_a_running_node(run, hosted, tmp_path):
+    """The node writes it, beside its own file; it is sound and has what was written before. In memory: refused."""
+    oslo = hosted.start("oslo", path=tmp_path / "oslo.db")
+    hosted.call(oslo.put("k", 1))
+    ran = run("backup", "copy.db", "--node", oslo.client_address)
+    assert (ran.code, str(tmp_path / "copy.db") in ran.out) == (Exit.OK, True)
+    assert run("verify", str(tmp_path / "copy.db"), "--json").json["keys"] == 1
+    assert run("backup", "../copy.db", "--node", oslo.client_address).code == Exit.USAGE
+    assert run("backup", "oslo.db", "--node", oslo.client_address).code == Exit.USAGE
+    hosted.call(oslo.close())
+    rome = hosted.start("rome")
+    ran = run("backup", "copy.db", "--node", rome.client_address)
+    assert (ran.code, "in memory" in ran.err) == (Exit.USAGE, True)

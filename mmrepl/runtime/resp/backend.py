@@ -176,3 +176,13 @@ class Backend(Protocol):
 
     def unblock(self, peer: str | None) -> None:
         """Let *peer* in again; None: everybody."""
+
+    def remove(self, who: str) -> None:
+        """Take a member out, or give up an address that was expected. Raises UsageError when there is neither."""
+
+    def backup(self, name: str) -> asyncio.Future[str]:
+        """
+        Done, with the path, when a consistent copy stands beside the store's own file under *name*.
+
+        Its errors are UsageError (no file to back up, or one in the way) and StorageError.
+        """

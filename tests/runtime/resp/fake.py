@@ -135,6 +135,7 @@ class FakeBackend:
         self.trouble: Exception | None = None  # what writing raises
         self.log: list[Change] = []
         self.blocked: list[str] = []
+        self.removed: list[str] = []
         self.waits: list[tuple[int, int, int]] = []
         self.futures: list[asyncio.Future[Any]] = []
         self.levels: list[Durability | None] = []
@@ -214,3 +215,16 @@ class FakeBackend:
 
     def unblock(self, peer: str | None) -> None:
         self.blocked = [other for other in self.blocked if peer is not None and other != peer]
+
+    def remove(self, who: str) -> None:
+        if who != "lima":
+            raise UsageError(f"no member {who!r}")
+        self.removed.append(who)
+
+    def backup(self, name: str) -> asyncio.Future[str]:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if name == "taken":
+            future.set_exception(UsageError(f"{name} exists and is no backup"))
+        else:
+            future.set_result(f"/folder/{name}")
+        return future
