@@ -39,6 +39,7 @@ class Membership:
 
     def __init__(self, node: NodeId, address: str, expected: Iterable[str] = ()) -> None:
         self.name = node.name
+        self._configured = frozenset(expected)
         self.expected = set(expected) - {address}  # addresses that were configured and not met yet
         self.aliases: dict[str, str] = {}  # configured addresses that led to a member -> its name
         self.entries: dict[str, MemberEntry] = {}
@@ -113,9 +114,14 @@ class Membership:
                 self.aliases[address] = name
 
     def start_over(self, node: NodeId) -> None:
-        """We have become *node*, and leave whatever cluster we were in for another one."""
+        """
+        We have become *node*, and leave whatever cluster we were in for another one.
+
+        Whoever was configured is looked for again: there may be nobody else who knows of us.
+        """
         old = self.entries[self.name]
         self.entries = {}
+        self.expected = set(self._configured) - {old.address}
         self._set(MemberEntry(node.name, node.incarnation, old.address, old.edit + 1, removed=False))
 
     def became(self, node: NodeId) -> None:
