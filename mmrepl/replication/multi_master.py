@@ -545,8 +545,9 @@ class MultiMaster:
         for link in list(self._links.values()):
             if link.peer is None and now_ms - link.opened_ms > GREETING_MS:
                 self._refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
-        for peer in list(self.up()):
+        for _, peer in sorted(self.peers.items()):
             self.transfers.expire(peer, now_ms)
+        for peer in list(self.up()):
             if peer.detector.silent_ms(now_ms) > SILENCE_MS and peer.link is not None:
                 self._refuse(self._links[peer.link], Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
         self.puller.tick(list(self.up()), now_ms, wall_ms)

@@ -66,7 +66,7 @@ def capture(store: Store, clock: VersionVector, position: int, id: str) -> Captu
     for columns in store.log.columns:
         chunk, size = Segment(0), 0
         for live in _live(columns, clock.counter(columns.origin), position):
-            for piece in live.pieces(PIECE_OPERATIONS):
+            for piece in _small(live, store.limits.delta_bytes):
                 if size > store.limits.delta_bytes or len(chunk) >= CHUNK_OPERATIONS:
                     chunks.append((columns, chunk))
                     chunk, size = Segment(0), 0
@@ -75,6 +75,15 @@ def capture(store: Store, clock: VersionVector, position: int, id: str) -> Captu
         if len(chunk):
             chunks.append((columns, chunk))
     return Capture(id, clock, tuple(chunks))
+
+
+def _small(live: Segment, most_bytes: int, most: int = PIECE_OPERATIONS) -> Iterator[Segment]:
+    """*live* in pieces of at most *most_bytes*, or of one operation: some values are as large as a frame of others."""
+    for piece in live.pieces(most):
+        if len(piece) > 1 and piece.size_bytes() > most_bytes:
+            yield from _small(piece, most_bytes, (len(piece) + 1) // 2)
+        else:
+            yield piece
 
 
 def _live(columns: Columns, last: int, position: int) -> Iterator[Segment]:
