@@ -88,13 +88,17 @@ class Narrator:
     # -- members
 
     def _peer(self, node: Node, change: PeerChanged) -> None:
-        if change.state is PeerState.GONE:
-            with contextlib.suppress(KeyError):
-                if node.core.peers[change.name].link is not None:
-                    return  # one connection of two was given up
-            self._became(change.name, change.state.value, change.text)
-        else:
-            self._became(change.name, change.state.value)
+        """
+        That somebody went is told at once, with the reason. That somebody came, at the next look, if they are there.
+
+        Else a peer that is refused, and dials again and again, would be told of again and again.
+        """
+        if change.state is not PeerState.GONE:
+            return
+        with contextlib.suppress(KeyError):
+            if node.core.peers[change.name].link is not None:
+                return  # one connection of two was given up
+        self._became(change.name, change.state.value, change.text)
 
     def _member(self, member: Mapping[str, Any]) -> None:
         name, state = member["name"], member["state"]
@@ -107,7 +111,7 @@ class Narrator:
         if self._states.get(name) == state:
             return
         if state == PeerState.GONE.value and name not in self._states and not why:
-            return  # it was gone when we came
+            return  # it was gone when we began
         self._states[name] = state
         text = f"{name} is {state}" + (f": {why}" if why else "")
         told = {"live": "live", "gone": "gone", "suspect": "suspect"}.get(state, "peer")

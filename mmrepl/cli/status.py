@@ -36,6 +36,10 @@ def _number(count: int | None) -> str:
     return "–" if count is None else f"{count:,}"
 
 
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def members_grid(members: Sequence[Mapping[str, Any]]) -> Table:
     """The members, a row each."""
     grid = Table(box=None, pad_edge=False, header_style="dim")
@@ -101,7 +105,7 @@ def _facts(found: Mapping[str, Any]) -> Table:
     fact("version", _vector(found["version"]))
     fact("stable", _vector(found["stable"]))
     waiting = f", {_number(log['durable_lag'])} of them on their way to the disk" if log["durable_lag"] else ""
-    fact("log", f"{_number(log['operations'])} operations{waiting}, {_number(log['segments'])} settled segments")
+    fact("log", f"{_count(log['operations'], 'operation')}{waiting}, {_count(log['segments'], 'settled segment')}")
     if storage["failure"] is not None:
         fact("storage", f"{storage['path']}: failed, {storage['failure']}", "bold red")
     elif storage["full"] is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from mmrepl.cli.options import Reach
 from mmrepl.cli.policies import parse_policy, parse_tables
 from mmrepl.cli.remote import Remote
 from mmrepl.errors import UsageError
+from mmrepl.replication.peer import PeerChanged, PeerState
 from mmrepl.runtime.outcomes import SiblingsEvent
 
 PORTS = ("--listen", "127.0.0.1:0", "--client", "127.0.0.1:0")
@@ -184,6 +186,18 @@ def test_many_siblings_are_counted(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == SIBLINGS_TOLD + 1
     assert f"{1000 - SIBLINGS_TOLD} more keys" in lines[-1]
+
+
+def test_a_peer_that_dials_in_vain_is_told_of_once(capsys):
+    """Refused again and again, it is gone once; back for good, it is told of again."""
+    narrator = Narrator(json=False)
+    node = SimpleNamespace(core=SimpleNamespace(peers={}))
+    for _ in range(100):
+        narrator._peer(node, PeerChanged("tokyo", PeerState.CATCHING_UP))
+        narrator._peer(node, PeerChanged("tokyo", PeerState.GONE, "refused"))
+    narrator._member({"name": "tokyo", "state": "live", "address": "127.0.0.1:1"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("Z  ")[2] for line in lines] == ["tokyo is gone: refused", "tokyo is live"]
 
 
 def test_a_node_outlives_whoever_reads_its_log(process):

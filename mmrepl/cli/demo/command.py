@@ -38,8 +38,7 @@ def demo(
 
     console = output.console()
     stage: Theatre = Nowhere() if answer.json else Terminal(console) if console.is_terminal else Plain()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     hurried = fast or answer.json
     world = _world(simulated=simulated, seed=seed, real_time=not hurried)
     try:
@@ -52,6 +51,8 @@ def demo(
             stage.finale(draw(NAMES, heard, story.marks, console.width), last, good=good)
     finally:
         world.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if answer.json:
         facts: dict[str, Any] = {
             "world": world.kind,
