@@ -4,8 +4,9 @@ Coming back with writes that nobody has seen.
 Two nodes have to start over: one that is no member and holds unseen writes, because some members may have forgotten
 tombstones that those are concurrent with and others not; and one that runs on an old copy of its store and has
 already minted dots that its peers know with another content. Both set aside their live writes that the peer's vector
-does not cover, empty the store, take a new incarnation, and catch up as any newcomer does. Then they write what they
-had set aside once more: under its old stamps, as siblings of what is live now, over the tombstones that are there.
+does not cover, deletions among them, empty the store, take a new incarnation, and catch up as any newcomer does. Then
+they write what they had set aside once more: under its old stamps, over what it had overwritten then and over the
+tombstones that are there, and as siblings of all else that is live.
 
 What is set aside is durable in the same commit that empties the store, so that a crash in between loses nothing.
 """
@@ -19,6 +20,7 @@ from mmrepl.causality.dot import COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.replication.local import LocalCore
 from mmrepl.types import NodeId
+from mmrepl.wire.messages import Vector, from_wire, to_wire
 
 CARRIED = "carried"
 FORGOTTEN = "forgotten"
@@ -30,12 +32,13 @@ CONFIRMED_MS = 10_000
 
 
 class Carried(msgspec.Struct, array_like=True, frozen=True):
-    """A live write that was set aside."""
+    """A live write that was set aside, with what it had seen: what it overwrote or deleted stays so."""
 
     stamp: int
     table: str
     key: str
-    payload: bytes
+    payload: bytes | None
+    context: Vector
 
 
 _decoder = msgspec.msgpack.Decoder(list[Carried])
@@ -117,8 +120,9 @@ class Rejoin:
             for key in list(table.states):
                 for sibling in store.siblings(table, key):
                     suspect = sibling.dot.origin == old and sibling.dot.counter > suspect_from
-                    if sibling.payload is not None and (suspect or not seen.covers(sibling.dot)):
-                        set_aside.append(Carried(sibling.timestamp, name, key, sibling.payload))
+                    if suspect or not seen.covers(sibling.dot):
+                        context = to_wire(store.seen_by(sibling.dot))
+                        set_aside.append(Carried(sibling.timestamp, name, key, sibling.payload, context))
         self.carried = sorted(set_aside, key=lambda entry: (entry.stamp, entry.table, entry.key))
         self._local.start_over(node)
         self._note(CARRIED, msgspec.msgpack.encode(self.carried))
@@ -133,8 +137,13 @@ class Rejoin:
         store = self._local.store
         for entry in self.carried:
             table = store.table(entry.table)
-            tombstones = {s.dot.origin: s.dot.counter for s in store.siblings(table, entry.key) if s.is_tombstone}
-            context = CausalContext(entry.table, entry.key, VersionVector(tombstones))
+            vector = from_wire(entry.context)
+            for sibling in store.siblings(table, entry.key):
+                if sibling.is_tombstone:
+                    # With all that it had seen: a context must cover whatever the tombstone does, which may be sent
+                    # as a void now that it is overwritten.
+                    vector = vector.join(store.seen_by(sibling.dot)).including(sibling.dot)
+            context = CausalContext(entry.table, entry.key, vector)
             store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
         count, self.carried = len(self.carried), []
         self._note(CARRIED, None)

@@ -142,7 +142,7 @@ class Store:
             packed = self._pack_context(context)
             if state.__class__ is int and packed == (state,) and state >> COUNTER_BITS == own.index:
                 packed = None  # our own past, and nothing else
-            else:
+            elif stamp is None:  # a write that is made again was let in before
                 self._refuse_explosion(table, key, packed)
         elif state is not None and (state.__class__ is not int or state >> COUNTER_BITS != own.index):
             packed = self._context_shown(table, key)
@@ -357,6 +357,12 @@ class Store:
             stamp, _, _, payload, _ = owner.entry(counter)
             found.append(Sibling(Dot(owner.origin, counter), stamp, payload))
         return sorted(found, key=lambda sibling: (sibling.timestamp, sibling.dot))
+
+    def seen_by(self, dot: Dot) -> VersionVector:
+        """What the writer of a live write had seen of its key. Raises KeyError when the write is not held."""
+        columns = self.log.origin(dot.origin)
+        packed = columns.entry(dot.counter)[4]
+        return VersionVector({dot.origin: dot.counter - 1}) if packed is None else self.log.unpack_context(packed)
 
     def context(self, table: Table, key: str) -> CausalContext:
         """What was seen of a key, to be handed back with a write of it."""
