@@ -285,7 +285,7 @@ def test_interrupted(process, tmp_path, number):
     """Ctrl-C, or being told to end, ends the nodes too, and removes their files."""
     one = process("demo", env={"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"})
     shown = b""
-    while b"== Calm" not in shown:
+    while b"of nobody else" not in shown:
         line = one.process.stdout.readline()
         assert line, one.end()
         shown += line
