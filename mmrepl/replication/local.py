@@ -87,7 +87,8 @@ class LocalCore:
     ) -> int:
         """Write or delete; returns the counter of the dot, minted by ``store.node``. Errors are `Store.put`'s."""
         counter = self.store.put(table, key, payload, wall_ms, context)
-        self._durability = max(self._durability, durability)
+        if durability > self._durability:  # noqa: PLR1730 - the call of `max` costs more
+            self._durability = durability
         return counter
 
     # -- durability

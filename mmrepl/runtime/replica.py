@@ -86,6 +86,7 @@ class Replica(TableView, TableHost):
         self._log = log
         self._next_look = log.slack()  # position of the log at which its policy is asked again
         self._clock = clock
+        self._wall_ms = clock.wall_ms
         self._lock = threading.RLock()  # guards the core
         self._committing = threading.Lock()  # orders the commits; taken before _lock
         self._begun: Persist | None = None  # handed to the storage, and not known to be there; under _committing
@@ -285,7 +286,9 @@ class Replica(TableView, TableHost):
         """Mint and apply, under the lock: the table, the dot's counter, the end of the log."""
         if self._closed:
             raise ClosedError("this replica is closed")
-        found = self._table_of.get(table) or self._table(table)
+        found = self._table_of.get(table)
+        if found is None:
+            found = self._table(table)
         counter = self._core.put(found, key, payload, self._clock.wall_ms(), context, level)
         return found, counter, self._store.log.end
 
@@ -311,13 +314,26 @@ class Replica(TableView, TableHost):
         return receipt
 
     def _set(self, table: str, key: str, value: Value) -> None:
-        check_key(key, self._limits)
-        payload = encode(value, self._limits)
-        level = self._level
+        # The hot path of a program that puts: `_store_one` without a receipt, in one piece.
+        limits = self._limits
+        check_key(key, limits)
+        payload = encode(value, limits)
+        store = self._store
         with self._lock:
-            _, _, end = self._write(table, key, payload, None, level)
-            events = self._take_events() if self._store.keyspace.events else []
-        self._finish(end, level)
+            if self._closed:
+                raise ClosedError("this replica is closed")
+            try:
+                found = self._table_of[table]
+            except KeyError:
+                found = self._table(table)
+            if self._storage is None:
+                store.put(found, key, payload, self._wall_ms())
+            else:
+                self._core.put(found, key, payload, self._wall_ms(), None, self._level)
+            end = store.log.end
+            events = self._take_events() if store.keyspace.events else None
+        if self._storage is not None or end >= self._next_look:
+            self._finish(end, self._level)
         if events:
             self._tell(events)
 

@@ -109,29 +109,36 @@ class Keyspace:
 
         An operation drops the siblings that its context covers, and lives unless it was covered already.
         """
-        states, absent = table.states, table.absent
         for key, payload in zip(keys, payloads, strict=True):
-            state = states.get(key)
-            if contexts and dot & COUNTER_MAX in contexts:
-                self._merge(table, key, state, dot, position, contexts[dot & COUNTER_MAX])
-            elif state is None:
-                states[key] = dot
-                table.unsorted.append(key)
-                if payload is None:
-                    absent.add(key)
-                    table.unsettled.add(key)
-            elif state.__class__ is int and state >> COUNTER_BITS == dot >> COUNTER_BITS:
-                self._log.bury(state, position, forget_payload=not self.retain)
-                states[key] = dot
-                if payload is None:
-                    absent.add(key)
-                    table.unsettled.add(key)
-                elif absent:
-                    absent.discard(key)
-            else:
-                self._merge(table, key, state, dot, position, None)
+            self.apply(table, key, payload, dot, position, contexts.get(dot & COUNTER_MAX) if contexts else None)
             dot += 1
             position += stride
+
+    def apply(
+        self, table: Table, key: str, payload: bytes | None, dot: int, position: int, context: Context | None
+    ) -> None:
+        """As `apply_run`, for one operation. A context of None is plain."""
+        states = table.states
+        state = states.get(key)
+        if context is not None:
+            self._merge(table, key, state, dot, position, context)
+        elif state is None:
+            states[key] = dot
+            if table.unsorted is not None:
+                table.unsorted.append(key)
+            if payload is None:
+                table.absent.add(key)
+                table.unsettled.add(key)
+        elif state.__class__ is int and state >> COUNTER_BITS == dot >> COUNTER_BITS:
+            self._log.bury(state, position, forget_payload=not self.retain)
+            states[key] = dot
+            if payload is None:
+                table.absent.add(key)
+                table.unsettled.add(key)
+            elif table.absent:
+                table.absent.discard(key)
+        else:
+            self._merge(table, key, state, dot, position, None)
 
     def _merge(
         self, table: Table, key: str, state: State | None, dot: int, position: int, context: Context | None
@@ -144,7 +151,8 @@ class Keyspace:
             seen = {packed >> COUNTER_BITS: packed & COUNTER_MAX for packed in context}
         if state is None:
             before, joint = [], {}
-            table.unsorted.append(key)
+            if table.unsorted is not None:
+                table.unsorted.append(key)
         elif isinstance(state, Record):
             before, joint = state.dots, state.context
         else:

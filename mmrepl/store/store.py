@@ -134,8 +134,21 @@ class Store:
             WrongContext: *context* was read from another key. Nothing was changed.
             TooManySiblings: the write would add to a key that holds ``limits.siblings_max``. Nothing was changed.
         """
-        own = self.own
-        state = table.states.get(key)
+        own, log, states = self.own, self.log, table.states
+        state = states.get(key)
+        if state is None and context is None and stamp is None and payload is not None and table.unsorted is None:
+            # A value for a new key: all that the rest of this function does for it, in one piece and without calls.
+            stamp, position, stamps = self.hlc.tick(wall_ms), log.end, own.stamps
+            counter = own.base + len(stamps)
+            own.positions.append(position)
+            own.tables.append(table.number)
+            own.keys.append(key)
+            own.payloads.append(payload)
+            own.buried.append(0)
+            stamps.append(stamp)
+            log.end = position + 1
+            states[key] = own.index << COUNTER_BITS | counter
+            return counter
         packed: Context | None = None
         if context is not None:
             context.check_for(table.name, key)
@@ -148,11 +161,9 @@ class Store:
             packed = self._context_shown(table, key)
         if stamp is None:
             stamp = self.hlc.tick(wall_ms)
-        log = self.log
         position = log.end
         counter = log.append(own, stamp, table.number, key, payload, packed)
-        contexts = {} if packed is None else own.contexts
-        self.keyspace.apply_run(table, (key,), (payload,), own.index << COUNTER_BITS | counter, position, contexts)
+        self.keyspace.apply(table, key, payload, own.index << COUNTER_BITS | counter, position, packed)
         return counter
 
     def _pack_context(self, context: CausalContext) -> Context:

@@ -34,7 +34,7 @@ class Table:
         self.states: dict[str, State] = {}  # key -> packed dot, or Record
         self.absent: set[str] = set()  # keys whose read shows nothing; a subset of unsettled
         self.unsettled: set[str] = set()  # keys of which something may be forgotten one day
-        self.unsorted: list[str] = []  # keys that the index has not taken in
+        self.unsorted: list[str] | None = None  # keys that the index has not taken in; None while there is no index
         self._index: SortedList[str] | None = None
 
     def __len__(self) -> int:
@@ -62,9 +62,10 @@ class Table:
     def _sorted(self) -> SortedList[str]:
         if self._index is None:
             self._index = SortedList(self.states)
+            self.unsorted = []
         elif self.unsorted:
             self._index.update(self.unsorted)
-        self.unsorted.clear()
+            self.unsorted = []
         return self._index
 
     def remove(self, key: str) -> None:
@@ -74,8 +75,6 @@ class Table:
         self.unsettled.discard(key)
         if self._index is not None:
             self._sorted().discard(key)
-        else:
-            self.unsorted.clear()  # the index, once wanted, is built from the states
 
     def check(self) -> None:
         """Assert that the index and the states hold the same keys."""
