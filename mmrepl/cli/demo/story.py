@@ -33,7 +33,7 @@ MEETING_S: Final = 10.0
 """Nodes that have not met, or do not agree, by then, are a failure."""
 
 
-PACE: Final = 1.3
+PACE: Final = 1.1
 """How much time the pauses get; with it the whole takes some fifteen seconds."""
 
 
