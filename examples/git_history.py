@@ -216,7 +216,7 @@ def tell(report: Report) -> str:
     lines = [
         f"{r.source}, replayed by {r.replicas} {r.how}",
         "",
-        f"  commits    {r.commits:>9,}   {r.merges:,} of them merges, {r.octopus:,} of three or more; {r.heads:,} heads",
+        f"  commits    {r.commits:>9,}   {r.merges:,} of them merges, {r.octopus:,} of 3 or more; {r.heads:,} heads",
         f"  writes     {r.writes:>9,}   to {r.keys:,} files; {r.deletes:,} of them deletions",
         f"  exchanges  {r.exchanges:>9,}   " + (f"{r.delta_bytes:,} bytes of deltas" if r.delta_bytes else ""),
         f"  clocks     {r.backwards:>9,}   commits are stamped before one of their parents, which has to do no harm",
