@@ -27,7 +27,7 @@ from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.greeting import Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
-from mmrepl.replication.local import DELTA_OPERATIONS, LocalCore, new_incarnation
+from mmrepl.replication.local import DELTA_OPERATIONS, LocalCore, after, new_incarnation
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import FRUITLESS, Puller
@@ -325,6 +325,8 @@ class MultiMaster:
         self.local.demand(self.options.durability)
         if delta.ack:
             peer.ack_at = store.log.end
+        if peer.eager:  # what comes from it need not go back to it
+            peer.sent = after(peer.sent, delta.batch)
         peer.received_count += applied.fresh + applied.known
         if applied.fresh:
             for node, head in zip(nodes, heads, strict=True):
@@ -358,6 +360,7 @@ class MultiMaster:
             self._wanted(peer, vector, now_ms)
             return
         self.hearsay.digest(peer, digest, vector)
+        self.puller.noticed(peer, now_ms)
         if self.members.view not in (digest.view, peer.members_told) and peer.link is not None:
             peer.members_told = self.members.view
             self._send.append(Envelope(peer.link, self.members.message()))

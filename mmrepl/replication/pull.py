@@ -147,6 +147,11 @@ class Puller:
         if self.pull is None and self._lacks(peer):
             self.ask(peer, now_ms)
 
+    def noticed(self, peer: Peer, now_ms: int) -> None:
+        """A peer has said what it has: patience begins now, not with the next tick."""
+        if peer.lacking_since is None and self._lacks(peer):
+            peer.lacking_since = now_ms
+
     def resumed(self, peer: Peer, now_ms: int) -> None:
         """A snapshot of *peer*'s, broken off by the end of its link, goes on."""
         self.pull = Pull(peer, peer.known, now_ms)
