@@ -72,9 +72,9 @@ class Membership:
         entry = self.entries.get(node.name)
         return entry is not None and entry.removed and entry.incarnation == node.incarnation
 
-    def is_alone(self) -> bool:
-        """Whether there is nobody but us."""
-        return all(entry.removed or entry.name == self.name for entry in self.entries.values())
+    def is_alone(self, but_for: str = "") -> bool:
+        """Whether there is nobody but us, and perhaps one of that name."""
+        return all(entry.removed or entry.name in (self.name, but_for) for entry in self.entries.values())
 
     def addresses_of(self, entry: MemberEntry) -> set[str]:
         """Where a member may be found: where it says, and where we were told to look and found it."""

@@ -194,10 +194,11 @@ class Reception:
         A stranger that holds writes which we have not seen has to rejoin (see the design page).
 
         Unless nothing was ever forgotten here, and nobody is here but us. Where we are alone and did forget, and it
-        belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first.
+        belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first. An earlier
+        incarnation of it is nobody: else two that both lost their memories would refuse each other for ever.
         """
         core = self._core
-        alone, vector = core.members.is_alone(), from_wire(theirs.vector)
+        alone, vector = core.members.is_alone(theirs.name), from_wire(theirs.vector)
         if core.local.durable_vector.descends(vector) or (alone and not core.rejoin.has_forgotten):
             return None
         if alone and (theirs.admitted or theirs.name > core.members.name):
