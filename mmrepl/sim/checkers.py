@@ -204,6 +204,26 @@ def causal_order(history: History) -> list[Violation]:
     return found
 
 
+def stamps_rise(history: History) -> list[Violation]:
+    """What a node writes is stamped later than all that it has written or applied before. (Not what it makes again.)"""
+    found: list[Violation] = []
+    stamps: dict[Dot, int] = {}
+    highest: dict[str, int] = {}
+    for event in history.events:
+        if isinstance(event, Became):
+            highest[event.node] = max((s for dot, s in stamps.items() if event.version.covers(dot)), default=0)
+        elif isinstance(event, Applied):
+            newest = max((stamp for _, _, stamp, _ in event.contents), default=0)
+            highest[event.node] = max(highest.get(event.node, 0), newest)
+        elif isinstance(event, Wrote):
+            stamps[event.dot] = event.stamp
+            if event.session and event.stamp <= highest.get(event.node, 0):
+                text = f"{event.dot} is stamped {event.stamp}, and the node had seen {highest[event.node]}"
+                found.append(Violation("stamps_rise", text, event.at_ms, event.node, event.place))
+            highest[event.node] = max(highest.get(event.node, 0), event.stamp)
+    return found
+
+
 def acknowledged_truly(history: History) -> list[Violation]:
     """Nobody is told that a write is durable at more members than it is."""
     return [
@@ -248,6 +268,7 @@ CHECKERS: Mapping[str, Checker] = {
     checker.__name__: checker
     for checker in (
         convergence, no_lost_update, no_zombie, exact_reads, one_content, contiguous_logs, vectors_grow, causal_order,
+        stamps_rise,
         acknowledged_truly, read_your_writes, monotonic_reads, monotonic_writes, writes_follow_reads, bounded_queues,
         quiet,
     )

@@ -319,6 +319,11 @@ class Cluster:
 
     # -- for the nodes
 
+    def addresses_beside(self, node: SimNode) -> list[str]:
+        """Where the neighbours of a node are, by the edges, in order."""
+        beside = {other for edge in self.edges if node.name in edge for other in edge} - {node.name}
+        return sorted(self.nodes[name].address for name in beside if name in self.nodes)
+
     def holders(self, dot: Dot) -> int:
         """On the disks of how many nodes a write has been, whatever they say."""
         return sum(node.once_durable.covers(dot) for node in self.nodes.values())

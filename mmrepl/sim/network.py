@@ -234,8 +234,7 @@ class Network:
         if stream is None:
             return
         if stream.path.holds or stream.held:
-            stream.held.append((reason, self.world.now_ms))
-            self._streams[-link] = stream  # to be flushed when the path is let go
+            self._keep(stream, reason, self.world.now_ms)
         else:
             arrival = max(self.world.now_ms + stream.path.weather.delay_ms(self._rng), stream.free_ms)
             self.world.at(arrival, self._end, stream, reason)
@@ -325,7 +324,7 @@ class Network:
 
     def _deliver(self, stream: Stream, data: bytes, size: int, sent_ms: int) -> None:
         if stream.path.holds:  # it was under way when the path was held
-            stream.held.append((data, sent_ms))
+            self._keep(stream, data, sent_ms)
             return
         stream.buffered_bytes -= size
         if not stream.open or stream.path.down:
@@ -339,6 +338,12 @@ class Network:
             endpoint = self.endpoints.get(stream.source)
             if endpoint is not None:
                 endpoint.drained(stream.link)
+
+    def _keep(self, stream: Stream, piece: bytes | str, sent_ms: int) -> None:
+        """It waits until the path is let go, also when this side has closed the connection meanwhile."""
+        stream.held.append((piece, sent_ms))
+        if stream.link not in self._streams:
+            self._streams[-stream.link] = stream
 
     def _flush(self, stream: Stream) -> None:
         """The path is free again: what waited arrives at once, in order."""
@@ -354,7 +359,7 @@ class Network:
     def _end(self, stream: Stream, reason: str) -> None:
         """The news of an end has come to the target."""
         if stream.path.holds:
-            stream.held.append((reason, self.world.now_ms))
+            self._keep(stream, reason, self.world.now_ms)
             return
         self._streams.pop(-stream.link, None)
         if not stream.open:

@@ -199,6 +199,10 @@ class SimNode:
         self._wake()
         self._timer_fired(self.life, self._timer_ms)
 
+    def started_over(self) -> None:
+        """The core has another log: who waits for the disk waits for positions that mean nothing any more."""
+        self._acks.clear()
+
     def note(self, what: str, *rest: Any) -> None:
         """A line of the trace."""
         self.cluster.trace.add(self.cluster.world.now_ms, self.name, what, *rest)
@@ -491,7 +495,7 @@ class SimNode:
         if not self.paused:
             connected = {peer.hello.address for peer in core.up()}
             allowed = core.wanted_addresses()
-            for address in allowed if self.mesh else self.expected:
+            for address in allowed if self.mesh else self.cluster.addresses_beside(self):
                 if address == self.address or address not in allowed:
                     continue
                 dial = self._dials.get(address)

@@ -22,6 +22,7 @@ from mmrepl.sim.history import Jumped, Queues, Quiet
 from mmrepl.sim.mix import Mix, Options, draw
 from mmrepl.sim.node import Settings
 from mmrepl.sim.rules import Violation
+from mmrepl.sim.topology import diameter
 from mmrepl.sim.workload import Workload, tables
 
 SETTLE_MS = 2_500
@@ -121,7 +122,7 @@ class Run:
             found.append(Violation("liveness", f"{options.liveness_rounds} gossip rounds after the faults: {error}"))
             cluster.check()
             return None
-        cluster.run(SETTLE_MS)
+        cluster.run(SETTLE_MS + 500 * diameter(cluster.names, cluster.edges))
         before = Counter(cluster.messages)
         cluster.run(options.quiet_ms)
         messages = Counter(cluster.messages)

@@ -47,6 +47,7 @@ class Watch:
         over = store.log is not self._log
         if over:
             self._log, self._heads, self._end = store.log, {}, 1
+            node.started_over()
         self._identity = store.node
         why = "started over" if over else "took a new incarnation"
         node.note("became", store.node, why)
