@@ -22,6 +22,7 @@ from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
 from mmrepl.errors import MmreplError
 from mmrepl.log.batch import Batch, decode_batch, expand
+from mmrepl.log.columns import VOID
 from mmrepl.storage.loaded import LoadedStore
 from mmrepl.storage.verify import Report, verify
 from mmrepl.store.journal import load, saved_node
@@ -71,7 +72,7 @@ class FileOperation:
 
 
 def operations(batch: Batch, place: str, *, settled: bool) -> Iterator[FileOperation]:
-    """The operations of a batch, in log order; voids are passed over."""
+    """The operations of a batch, in log order; voids and husks are passed over."""
     origins = batch.node_ids()
     stamps = batch.absolute_stamps()
     tables = [batch.tables[ref] for ref in expand(batch.iter_tables())] if batch.keys else []
@@ -81,18 +82,20 @@ def operations(batch: Batch, place: str, *, settled: bool) -> Iterator[FileOpera
         if void:
             continue
         for counter in range(first, first + size):
-            entry = contexts.get(index)
+            at, index = index, index + 1
+            if batch.payloads[at] == VOID:
+                continue
+            entry = contexts.get(at)
             yield FileOperation(
                 dot=Dot(origins[ref], counter),
-                table=tables[index],
-                key=batch.keys[index],
-                timestamp=stamps[index],
-                payload=batch.payloads[index],
+                table=tables[at],
+                key=batch.keys[at],
+                timestamp=stamps[at],
+                payload=batch.payloads[at],
                 context=None if entry is None else _vector(origins, entry),
                 place=place,
                 settled=settled,
             )
-            index += 1
 
 
 def _vector(origins: list[NodeId], flat: list[int]) -> VersionVector:
@@ -135,7 +138,7 @@ class Inspector:
 
     def _batch(self, place: str, table: str, body: bytes) -> str | None:
         batch = decode_batch(body)
-        bad = first_invalid(batch.payloads)
+        bad = first_invalid(None if payload == VOID else payload for payload in batch.payloads)
         if bad is not None:
             return f"the value of key {batch.keys[bad[0]]!r} cannot be read: {bad[1]}"
         self.operation_count += len(batch)

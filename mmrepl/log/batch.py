@@ -6,6 +6,9 @@ payload bytes untouched (law L6). An operation whose context is nothing but its 
 case, costs no context. A *void* stands for an operation that was overwritten by a later one **of the same batch**:
 it has a dot and nothing else. Because a batch is applied whole or not at all, nobody can observe that it is missing.
 
+A *husk* is a void with key and context: it is there for what its context covers, and nothing lives under its dot. In
+place of its payload stands the one byte that begins no value. (When that is needed: `mmrepl.log.columns`.)
+
 The encoding is MessagePack, one typed call each way: about 0.1 microseconds an operation to encode, 0.3 to decode.
 """
 
@@ -121,8 +124,12 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
             raise FrameError(f"a key is longer than {limits.key_bytes} bytes")
         if max(map(len, filter(None, self.payloads)), default=0) > limits.value_bytes:
             raise FrameError(f"a value is larger than {limits.value_bytes} bytes")
-        if b"" in self.payloads or VOID in self.payloads:
-            raise FrameError("a value of no bytes, or of the byte that begins no value")
+        if b"" in self.payloads:
+            raise FrameError("a value of no bytes")
+        if VOID in self.payloads:
+            reasons = {entry[0] for entry in self.contexts if entry}
+            if any(payload == VOID and index not in reasons for index, payload in enumerate(self.payloads)):
+                raise FrameError("a husk without a context")
         stamps = self.absolute_stamps()
         if min(stamps) < 0 or max(stamps) >= 1 << 63:
             raise FrameError("a timestamp out of range")

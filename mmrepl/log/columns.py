@@ -8,10 +8,10 @@ a segment, the others are gone. So a live value is found by arithmetic when it i
 is old, and costs no object of its own but its bytes.
 
 An operation that was overwritten is *buried*: its slot remembers at which position, because a batch that holds both
-need not carry it (see `mmrepl.log.batch`, voids). It carries it all the same when the operation's context covers
-something that the one which overwrote it had not seen, by itself: a void has no context, and what only it had
-overwritten would rise at whoever is given the void. That happens where another node, which had cut its log further,
-had let a stable context shrink before it wrote.
+need not carry it (see `mmrepl.log.batch`, voids). Of some the context is carried all the same, as a husk: of those
+whose context covers something that the one which overwrote them had not seen by itself. What only they had overwritten
+would rise at whoever is given a void, which has no context. That happens where another node, which had cut its log
+further, had let a stable context shrink before it wrote; and where a receipt was written over.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Columns:
         self.payloads: list[bytes | None] = []
         self.buried = array("q")  # position of the operation that overwrote this one; 0 while it is live
         self.contexts: dict[int, Context] = {}  # counter -> context, where it is not plain
-        self.needed: set[int] = set()  # counters that are buried and no voids: what overwrote them had seen less
+        self.needed: set[int] = set()  # counters that are buried, and become husks: what overwrote them had seen less
         self.segments: list[Segment] = []  # ascending, disjoint, all below base
 
     @property
@@ -230,8 +230,9 @@ class Columns:
             if self.contexts and not self._is_within(self.contexts.get(counter, ()), seen):
                 self.needed.add(counter)
             elif forget_payload:
-                self.payloads[offset] = VOID
                 self.contexts.pop(counter, None)
+            if forget_payload:
+                self.payloads[offset] = VOID
             return
         segment, index = self._settled(counter)
         if not segment.is_dead(index):

@@ -223,12 +223,17 @@ class OpLog:
         columns = self.columns[packed >> COUNTER_BITS]
         columns.bury(packed & COUNTER_MAX, position, forget_payload=forget_payload, seen=seen)
 
-    def bury_voids(self, position: int) -> None:
-        """Take it that every void was buried as late as *position*: after loading nobody knows any better."""
+    def bury_voids(self, position: int, since: int = 0) -> None:
+        """
+        Take it that every void from position *since* on was buried as late as *position*.
+
+        After loading, and after receiving what was overwritten by something in the same batch, nobody knows any better.
+        """
         for columns in self.columns:
-            if VOID in columns.payloads:
-                for offset, payload in enumerate(columns.payloads):
-                    if payload is VOID:
+            first = bisect_left(columns.positions, since)
+            if VOID in columns.payloads[first:]:
+                for offset in range(first, len(columns.payloads)):
+                    if columns.payloads[offset] is VOID:
                         columns.buried[offset] = position
 
     def prefix_below(self, watermark: Mapping[NodeId, int]) -> int:
@@ -385,15 +390,19 @@ class _BatchBuilder:
         until, payloads, needed, base = self._until, columns.payloads, columns.needed, columns.base
         begin = low
         while begin < high:
-            void = 0 < columns.buried[begin] < until and base + begin not in needed
-            if not void and payloads[begin] is VOID:
+            over = 0 < columns.buried[begin] < until
+            if not over and payloads[begin] is VOID:
                 raise LogTruncated(f"the payload of {columns.origin}:{columns.base + begin} is gone; send a snapshot")
+            husk = over and base + begin in needed
             end = begin + 1
-            while end < high and (void or payloads[end] is not VOID):
-                if (0 < columns.buried[end] < until and base + end not in needed) != void:
+            while end < high and (over or payloads[end] is not VOID):
+                if (0 < columns.buried[end] < until) != over or (over and (base + end in needed) != husk):
                     break
                 end += 1
-            if void:
+            if husk:
+                self._present(columns, begin, end)
+                self._payloads[begin - end :] = [VOID] * (end - begin)
+            elif over:
                 self._run(columns, columns.base + begin, begin - end)
             else:
                 self._present(columns, begin, end)

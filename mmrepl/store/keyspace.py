@@ -18,7 +18,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
-from mmrepl.log.columns import Context
+from mmrepl.log.columns import VOID, Context
 from mmrepl.log.oplog import OpLog
 from mmrepl.store.table import Table
 
@@ -121,7 +121,7 @@ class Keyspace:
         states = table.states
         state = states.get(key)
         if context is not None:
-            self._merge(table, key, state, dot, position, context)
+            self._merge(table, key, state, dot, position, context, husk=payload is VOID)
         elif state is None:
             states[key] = dot
             if table.unsorted is not None:
@@ -141,9 +141,14 @@ class Keyspace:
             self._merge(table, key, state, dot, position, None)
 
     def _merge(
-        self, table: Table, key: str, state: State | None, dot: int, position: int, context: Context | None
-    ) -> None:
-        """The general case of `apply_run`, for one operation. A context of None is the origin's own past."""
+        self, table: Table, key: str, state: State | None, dot: int, position: int, context: Context | None, *,
+        husk: bool = False,
+    ) -> None:  # fmt: skip
+        """
+        The general case of `apply`. A context of None is the origin's own past.
+
+        A *husk* was overwritten by somebody who has not seen all that it had: its context counts, its dot is dead.
+        """
         origin, counter = dot >> COUNTER_BITS, dot & COUNTER_MAX
         if context is None:
             seen = {origin: counter - 1}
@@ -163,8 +168,10 @@ class Keyspace:
                 self._log.bury(live, position, forget_payload=not self.retain, seen=seen)
             else:
                 after.append(live)
-        if joint.get(origin, 0) >= counter:
-            self._log.bury(dot, position, forget_payload=not self.retain, seen=joint)  # overwritten before it came
+        if husk or joint.get(origin, 0) >= counter:
+            # Overwritten before it came, and what the one that did it had seen is not known here. The joint context
+            # will not do for it: that covers what merely lived beside it, and has just been overwritten by this one.
+            self._log.bury(dot, position, forget_payload=husk or not self.retain, seen={})
         else:
             if after:
                 self.lost_count += 1

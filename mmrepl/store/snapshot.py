@@ -140,6 +140,8 @@ def _check(clock: VersionVector, batches: list[Batch]) -> None:
     reached: dict[tuple[str, int], int] = {}
     for batch in batches:
         nodes = batch.node_ids()
+        if VOID in batch.payloads:
+            raise FrameError("a snapshot with husks: whatever is in it lives")
         for ref, first, count, void in batch.iter_runs():
             node, last = nodes[ref], first + count - 1
             if void or first <= reached.get(node, 0) or last > clock.counter(node):

@@ -19,7 +19,7 @@ from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.clock.hlc import HybridClock
 from mmrepl.errors import Equivocation, FrameError, TooManySiblings, UsageError, WrongContext
 from mmrepl.log.batch import Batch, expand
-from mmrepl.log.columns import Columns, Context
+from mmrepl.log.columns import VOID, Columns, Context
 from mmrepl.log.oplog import OpLog
 from mmrepl.resolvers import LastWriterWins, Resolver, Sibling
 from mmrepl.store.keyspace import Keyspace, Record
@@ -96,6 +96,12 @@ class Store:
         if len(self.log.table_names) >= self.limits.tables and not self.log.has_table(name):
             raise UsageError(f"table {name!r} is one more than the {self.limits.tables} that limits.tables allows")
         return self.enter_table(name)
+
+    def peek(self, name: str) -> Table:
+        """As `table`, for reading: one that does not exist is made for the occasion, and not remembered."""
+        if self.log.has_table(name):
+            return self.enter_table(name)
+        return Table(name, -1, self.policies.get(name, self.default))
 
     def enter_table(self, name: str) -> Table:
         """As `table`, for what was let in already."""
@@ -262,6 +268,10 @@ class Store:
             self.refuse_excess({}, (batch,))
         end = self.log.end + self._check_runs(batch, nodes, stamps, {}, replay=replay)
         columns = [self.log.origin(node) for node in nodes]
+        payloads = batch.payloads
+        husks = VOID in payloads
+        if husks:
+            payloads = [VOID if payload == VOID else payload for payload in payloads]
         table_ids = [self.enter_table(name).number for name in batch.tables]
         contexts = self.pack_contexts(batch, columns)
         tables = list(expand(batch.iter_tables()))
@@ -282,11 +292,13 @@ class Store:
                 while stop < high and tables[stop] == ref_here:
                     stop += 1
                 table_id = table_ids[ref_here]
-                self._apply_run(owner, table_id, batch.keys[low:stop], stamps[low:stop], batch.payloads[low:stop],
+                self._apply_run(owner, table_id, batch.keys[low:stop], stamps[low:stop], payloads[low:stop],
                                 {at - low: contexts[at] for at in range(low, stop) if at in contexts} if contexts
                                 else {})  # fmt: skip
                 low = stop
         assert self.log.end == end
+        if husks:
+            self.log.bury_voids(end - 1, since=end - fresh)  # what overwrote a husk is somewhere in the batch
         if stamps:
             self.hlc.observe(max(stamps))
         return Applied(fresh, known)

@@ -90,7 +90,7 @@ MALFORMED = {
     "a key that is long in bytes": {"keys": ["a", "b", "€" * 342]},
     "a large value": {"payloads": [b"\x01", None, b"\xc6\x00\x10\x00\x00" + bytes(1024 * 1024)]},
     "a value of no bytes": {"payloads": [b"\x01", None, b""]},
-    "the value that stands for one that is gone": {"payloads": [b"\x01", None, b"\xc1"]},
+    "a husk without a context": {"payloads": [b"\x01", None, b"\xc1"], "contexts": [[1, 1, 9]]},
     "a negative stamp": {"stamps": [65536, -65537, 0]},
     "a stamp out of range": {"stamps": [2**62, 2**62, 2**62]},
     "a context of no operation": {"contexts": [[3, 1, 1]]},

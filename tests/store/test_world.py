@@ -112,3 +112,14 @@ def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch):
     owner, attribute, make = PLANTS[name]
     monkeypatch.setattr(owner, attribute, make(getattr(owner, attribute)))
     assert any(fails(random_script(LOSING, seed, LENGTH), retain=True) for seed in range(60)), name
+
+
+@pytest.mark.parametrize(("seed", "retain"), [(150, True), (222, True), (270, True), (309, False), (586, True)])
+def test_what_a_receipt_was_written_over_stays_dead(seed: int, retain: bool):
+    """
+    Five scripts in which an overwritten operation was a void, or lay in the journal as if it lived.
+
+    The one that overwrote it covered its dot and not its past (a receipt covers all earlier writes of its node), so what
+    it had overwritten itself rose at another store, or after a restart. Now it is a husk: its context without a value.
+    """
+    run(random_script(LOSING, seed, 160), retain=retain)
