@@ -403,8 +403,9 @@ class MultiMaster:
             self._send.extend(Envelope(peer.link, chunk) for chunk in chunks)
 
     def _snapshot(self, peer: Peer, chunk: Snapshot, now_ms: int, wall_ms: int) -> None:
-        pull = self.puller.pull
-        wanted = pull is None or pull.peer is peer
+        pull, incoming = self.puller.pull, self.transfers.incoming
+        # From whom we asked; else from whoever began first: two that begin by themselves must not take turns.
+        wanted = pull.peer is peer if pull is not None else incoming is None or incoming.sender == peer.name
         asks = self.transfers.received(peer, chunk, wanted=wanted)
         assert peer.link is not None
         self._send.extend(Envelope(peer.link, ask) for ask in asks)
