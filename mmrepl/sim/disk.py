@@ -44,6 +44,7 @@ class SimDisk:
     def __init__(self) -> None:
         self._records: list[bytes] = []
         self._synced = 0  # records before this index survive a loss of power
+        self._finished = 0  # records before this index belong to commits that returned
         self._serial = 0
         self._doubt: str | None = None
         self.full = False  # the next commits are refused whole
@@ -99,20 +100,23 @@ class SimDisk:
 
     def wipe(self) -> None:
         """All is gone."""
-        self._records, self._synced, self._serial, self._doubt = [], 0, 0, None
+        self._records, self._serial, self._doubt = [], 0, None
+        self._synced = self._finished = 0
         self.full = self.failing = self.lying = False
         self.holder = None
 
     def copy(self) -> SimDisk:
-        """A backup of the bytes."""
+        """A backup: of all commits that returned, as a backup has it that knows what it copies."""
         twin = SimDisk()
-        twin._records, twin._synced, twin._serial = list(self._records), len(self._records), self._serial
+        twin._records = self._records[: self._finished]
+        twin._synced = twin._finished = twin._serial = len(twin._records)
         twin._doubt = self._doubt
         return twin
 
     def restore(self, backup: SimDisk, doubt: str | None) -> None:
         """Put the bytes of an earlier copy in place of these. *doubt*: what the storage would notice of it."""
-        self._records, self._synced = list(backup._records), len(backup._records)
+        self._records = list(backup._records)
+        self._synced = self._finished = len(self._records)
         self._serial, self._doubt = backup._serial, doubt
         self.holder = None
 
@@ -140,6 +144,10 @@ class SimDisk:
         """What was written survives a loss of power from now on."""
         self._synced = len(self._records)
 
+    def finish(self) -> None:
+        """The commit of the last record returns."""
+        self._finished = len(self._records)
+
     def read(self) -> LoadedStore:
         """What the file holds. Raises StoreCorrupt, with the place of the damage."""
         data = b"".join(self._records)
@@ -160,6 +168,7 @@ class SimDisk:
             at, serial = at + len(record), serial + 1
         self._records, self._serial = records, serial
         self._synced = min(self._synced, len(records))
+        self._finished = len(records)
         return LoadedStore(
             contents.meta, self._doubt, lambda: iter(contents.segments.items()), lambda: iter(contents.batches.items())
         )
@@ -223,6 +232,7 @@ class SimStorage:
     def finish(self, durability: Durability) -> None:
         """The second half: it is as durable as was asked for."""
         self._alive()
+        self._disk.finish()
         if durability is not Durability.NONE:
             self._disk.sync()
 

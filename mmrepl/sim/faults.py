@@ -82,7 +82,7 @@ class Faults:
             node.slow_ms = node.disk_ms = 0
             node.disk.full = node.disk.failing = node.disk.lying = False
             node.resume()
-            if node.is_up and self._removals and self.mix.topology != "mesh":
+            if node.is_up and self._removals:
                 node.stop("is restarted")  # two that have forgotten each other are introduced by their configuration
             if not node.is_up and node.name not in self.gone:
                 node.start()
@@ -397,7 +397,8 @@ class Faults:
         cluster = self.cluster
         known = None
         if self.mix.topology != "mesh":
-            known = [cluster.names[self._rng.randrange(len(cluster.names))]]
+            there = [name for name in cluster.names if name not in self.gone]
+            known = [there[self._rng.randrange(len(there))]]
         name = f"zoe{self._joined}"
         cluster.join(name, known)
         for other in cluster.names:

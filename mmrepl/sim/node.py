@@ -47,7 +47,8 @@ class Settings:
     default: Resolver | None = None
     tables: Mapping[str, Resolver] = field(factory=dict)
     limits: Limits = DEFAULT_LIMITS
-    log_operations: int = 1_000_000
+    log_operations: int = 1_000_000  # the log is cut when longer
+    cut_operations: int = 4096  # and when so many operations are stable
     secret: bytes | None = None
     compression: str | None = None
     durability: Durability = Durability.SYNC  # of what is received
@@ -140,7 +141,7 @@ class SimNode:
                 cluster.forgive(self.name, "damaged")
         options = Options(
             cluster="sim", address=self.address, expected=self.expected, secret=settings.secret,
-            log=LogPolicy(operations=settings.log_operations), durability=settings.durability, rejoin=settings.rejoin,
+            log=LogPolicy(operations=settings.log_operations), cut_operations=settings.cut_operations, durability=settings.durability, rejoin=settings.rejoin,
         )  # fmt: skip
         self.core = MultiMaster(local, rng, options, dict(meta), self.clock.monotonic_ms())
         before = self.durable_version

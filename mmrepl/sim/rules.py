@@ -17,9 +17,9 @@ from typing import TypeAlias
 from attrs import frozen
 
 from mmrepl.causality.dot import Dot
-from mmrepl.causality.version_vector import VersionVector
+from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.resolvers.sibling import value_text
-from mmrepl.sim.history import Acknowledged, Applied, Forgiven, History, Place, Wrote
+from mmrepl.sim.history import Acknowledged, Applied, Became, Forgiven, History, Jumped, Place, Wrote
 from mmrepl.types import NodeId
 
 Siblings: TypeAlias = tuple[tuple[Dot, int, bytes | None], ...]
@@ -68,7 +68,8 @@ class Rules:
         for dot, minted in self._minted.items():
             if len(minted) > 1:
                 same = [index for index, write in minted if told.get(dot) == (write.place, write.stamp, write.payload)]
-                self._told_of[dot] = same[0] if same else minted[-1][0]
+                self._told_of[dot] = same[-1] if same else minted[-1][0]
+        self._left = _left(history)
 
     @property
     def places(self) -> list[Place]:
@@ -118,6 +119,8 @@ class Rules:
                 continue
             # Tombstones may be forgotten, and losers. A tombstone that wins may only go with all that it beat.
             forgettable = write is not latest if selects else write.payload is None
+            if selects and write.payload is None and any(w.session == 0 for w in expected if w.dot in shown):
+                continue  # what a stranger makes again may come after everybody has forgotten this deletion
             if not forgettable and not (write.payload is None and not shown):
                 return (
                     "no_lost_update",
@@ -129,9 +132,11 @@ class Rules:
         """
         Acknowledged writes that are not within *version*, that were not made again, and that nobody overwrote.
 
-        A node that starts over makes its unseen writes again: with another dot, the same stamp and the same bytes.
+        A node that starts over makes its unseen writes again: with another dot, the same stamp and the same bytes. Not
+        those that had lost by policy before (among few, few have to know that), nor deletions of what is dead anyway.
         """
         for place in self.places:
+            alive = self.live(place, version)
             writes = self._by_place[place]
             for index, write in writes:
                 if index not in self._must_last or (version.covers(write.dot) and self._is_it(index, write, "", None)):
@@ -142,8 +147,38 @@ class Rules:
                     and (other.stamp, other.payload) == (write.stamp, write.payload)
                     for later, other in writes
                 )
-                if not again and not any(later > index and other.context.covers(write.dot) for later, other in writes):
+                if again or any(later > index and other.context.covers(write.dot) for later, other in writes):
+                    continue
+                if write.payload is None and not any(write.context.covers(other.dot) for other in alive):
+                    continue
+                if not self._had_lost(write):
                     yield write
+
+    def _had_lost(self, write: Wrote) -> bool:
+        """Whether a write had lost to another, under a resolver that selects, when its node started over."""
+        if not self._history.selects(write.place[0]):
+            return False
+        rivals = self.live(write.place, self._left.get(write.dot.origin, EMPTY), write.node)
+        return any((rival.stamp, rival.dot) > (write.stamp, write.dot) for rival in rivals)
+
+
+def _left(history: History) -> dict[NodeId, VersionVector]:
+    """What each incarnation had applied when its node started over as another one."""
+    left: dict[NodeId, VersionVector] = {}
+    now: dict[str, tuple[NodeId, dict[NodeId, int]]] = {}
+    for event in history.events:
+        if isinstance(event, Became):
+            if event.why == "started over" and event.node in now:
+                identity, vector = now[event.node]
+                left[identity] = VersionVector(vector)
+            now[event.node] = (event.identity, dict(event.version))
+        elif isinstance(event, Jumped):
+            now[event.node] = (now[event.node][0], dict(event.version))
+        elif isinstance(event, Wrote):
+            now[event.node][1][event.dot.origin] = event.dot.counter
+        elif isinstance(event, Applied):
+            now[event.node][1][event.origin] = event.last
+    return left
 
 
 def place_text(place: Place) -> str:

@@ -80,7 +80,7 @@ class Run:
     def _make(self) -> Cluster:
         mix = self.mix
         settings = Settings(
-            limits=mix.limits, log_operations=mix.log_operations, disk_ms=mix.disk_ms,
+            limits=mix.limits, log_operations=mix.log_operations, cut_operations=mix.cut_operations, disk_ms=mix.disk_ms,
             secret=b"swordfish" if mix.secret else None, compression=mix.compression,
         )  # fmt: skip
         cluster = Cluster(
