@@ -135,7 +135,9 @@ class Journal:
         reach = log.reach(slices, end)
         if reach > durable:
             return False  # what buried a payload that is gone from memory is not durable yet: later
-        self._new.batches[first] = encode_batch(log.batch(slices, reach))
+        # Void is whatever is known to be dead. To write again what was overwritten only after these rows would be legal
+        # as long as the later rows said so; but a joined snapshot kills as well, and no row says that.
+        self._new.batches[first] = encode_batch(log.batch(slices, durable))
         self._new.drop = (first, end)
         del rows[low + 1 : high]
         self._merged = low + 1

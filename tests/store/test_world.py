@@ -123,3 +123,8 @@ def test_what_a_receipt_was_written_over_stays_dead(seed: int, retain: bool):
     it had overwritten itself rose at another store, or after a restart. Now it is a husk: its context without a value.
     """
     run(random_script(LOSING, seed, 160), retain=retain)
+
+
+def test_rows_that_are_merged_do_not_revive_what_a_snapshot_killed():
+    """The rows were rewritten when the snapshot was joined, without it; merging them wrote it once more."""
+    run(random_script(FORGETTING, 711, 160), retain=True, forgets=True)
