@@ -252,6 +252,7 @@ class World:
             for other in self.members():
                 if other is not site:
                     self.post(site, other, list(site.core.blob(other.version)), 0)
+                    other.commit(Durability.SYNC)
             self.mail = [mail for mail in self.mail if site.name not in (mail.source, mail.target)]
             self.away = site
             self.announce()
