@@ -19,6 +19,7 @@ from mmrepl.ports import Durability
 from mmrepl.replication.local import LocalCore, claimed_counter
 from mmrepl.replication.opening import open_core
 from mmrepl.runtime.replica import Replica
+from mmrepl.runtime.system import SYSTEM_CLOCK
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Delta, Snapshot
@@ -36,6 +37,16 @@ def replica(name: str, disk: MemoryDisk | None = None, **options: object) -> Rep
     return Replica(name, storage=storage, **options)  # type: ignore[arg-type]
 
 
+class Later:
+    """The clock of the machine that was set back: a minute on, so that no stamp repeats by chance."""
+
+    def wall_ms(self) -> int:
+        return SYSTEM_CLOCK.wall_ms() + 60_000
+
+    def monotonic_ms(self) -> int:
+        return SYSTEM_CLOCK.monotonic_ms()
+
+
 class Restored:
     """paris wrote two operations, was imaged, wrote three more, which tokyo has; now the image runs."""
 
@@ -51,7 +62,7 @@ class Restored:
         self.node, self.latest = paris.node, paris.version
         paris.close()
         self.disk = old
-        self.paris = replica("paris", old)
+        self.paris = replica("paris", old, clock=Later())
         assert self.paris.node == self.node
         assert self.paris.doubt is None
 
