@@ -72,6 +72,7 @@ class LocalCore:
         self._handed_out: deque[tuple[int, VersionVector]] = deque()
         self._durability = Durability.NONE  # the strongest asked for since the last commit
         self._unsynced = False  # whether the last commit was of level NONE
+        self.is_settled = True  # false from starting over until that is durable
         self._cut_at = 0  # end of the log at the last cut, or when a snapshot was joined
 
     # -- writing
@@ -118,6 +119,7 @@ class LocalCore:
         """The commit that ends at *position* is durable, and with it all before."""
         while self._handed_out and self._handed_out[0][0] <= position:
             self.durable, self._durable_vector = self._handed_out.popleft()
+            self.is_settled = True
         if not self._handed_out:
             self.store.log.release(self.durable)
 
@@ -177,6 +179,7 @@ class LocalCore:
         self._handed_out.clear()
         self._cut_at = self._head_at_opening = 0
         if self.journal is not None:
+            self.is_settled = False
             self.journal.rewrite()
 
     def upkeep(self, *, position: int) -> bool:

@@ -176,6 +176,12 @@ class MultiMaster:
         self.puller.lost(peer)
         self._notify.append(PeerChanged(peer.name, PeerState.GONE, reason))
 
+    def heard(self, link: int, now_ms: int) -> None:
+        """Something of a message came on a connection: it is not silent, only slow."""
+        found = self._links.get(link)
+        if found is not None and found.peer is not None:
+            found.peer.detector.heard(now_ms)
+
     def congested(self, link: int, congested: bool) -> None:
         """The connection's outbound buffer is full, or has drained."""
         found = self._links.get(link)
@@ -297,6 +303,10 @@ class MultiMaster:
             self._refuse(self._links[peer.link], Refusal(type(error).__name__, str(error)))
         else:
             self._complain(f"{type(error).__name__}: {error}")
+
+    def complain(self, text: str) -> None:
+        """Remember for status what was wrong with a connection."""
+        self._complain(text)
 
     def _complain(self, text: str) -> None:
         if text in self.complaints:
@@ -506,6 +516,10 @@ class MultiMaster:
             assert peer.link is not None
             self._send.append(Envelope(peer.link, Leave(text)))
 
+    def is_handed_over(self) -> bool:
+        """Whether a connected member has everything that this node has, durably."""
+        return any(peer.known.descends(self.local.store.version) for peer in self.up())
+
     def up(self) -> Iterator[Peer]:
         """Peers with a connection, in order of their names."""
         if self._up is None:
@@ -555,7 +569,7 @@ class MultiMaster:
             if peer.detector.silent_ms(now_ms) > SILENCE_MS and peer.link is not None:
                 self._refuse(self._links[peer.link], Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
         self.puller.tick(list(self.up()), now_ms, wall_ms)
-        self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, self.limits.max_drift_ms)
+        self.look_at_clocks(now_ms)
         self._forget_what_is_stable()
         self.rejoin.carry_on(self._lacks_nothing())
         self.rejoin.note_confirmed(now_ms)
@@ -592,6 +606,10 @@ class MultiMaster:
         assert peer.link is not None
         vector = self.local.store.version
         self._send.append(Envelope(peer.link, Digest(to_wire(vector), self.members.view, self._wall_ms, want=True)))
+
+    def look_at_clocks(self, now_ms: int) -> None:
+        """Make anew what our stamps may not pass: to be done before a `ClockAhead` is believed."""
+        self.local.store.hlc.ceiling = self.clocks.ceiling(now_ms, self.limits.max_drift_ms)
 
     # -- effects
 

@@ -110,6 +110,7 @@ class BlockingNode(BlockingTable, TableHost):
         log: LogPolicy = DEFAULT_LOG,
         secret: str | bytes | None = None,
         client_password: str | None = None,
+        advertise: str | None = None,
         insecure: bool = False,
         rejoin: bool = False,
         compression: bool = False,
@@ -122,7 +123,8 @@ class BlockingNode(BlockingTable, TableHost):
         self._node = Node(
             name, path, listen=listen, peers=peers, client=client, cluster=cluster, default=default, tables=tables,
             durability=durability, limits=limits, log=log, secret=secret,
-            client_password=client_password, insecure=insecure, rejoin=rejoin, compression=compression,
+            client_password=client_password, advertise=advertise, insecure=insecure, rejoin=rejoin,
+            compression=compression,
             transport=transport, storage=storage, clock=clock, rng=rng,
         )  # fmt: skip
         self.limits = limits

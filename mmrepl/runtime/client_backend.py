@@ -23,7 +23,7 @@ from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, 
 from mmrepl.store import table as store_table
 from mmrepl.store.read import read, read_payload
 from mmrepl.store.store import Store
-from mmrepl.types import Limits, Value
+from mmrepl.types import Limits, NodeId, Value
 from mmrepl.values import check_table, decode, encode
 
 
@@ -33,6 +33,7 @@ class NodeBackend:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._offset = 0  # what is added to positions of the present log
+        self._durable = 0  # as it was told last
         self._log = node.core.local.store.log
         self._tables: dict[str, NodeTable] = {}
 
@@ -68,8 +69,10 @@ class NodeBackend:
     @property
     def durable(self) -> int:
         """All positions up to this one are durable."""
-        local = self._node.core.local
-        return self._offset + (self.store.log.end if local.journal is None else local.durable)
+        local, store = self._node.core.local, self.store
+        if local.is_settled:
+            self._durable = self._offset + (store.log.end if local.journal is None else local.durable)
+        return self._durable
 
     @property
     def position(self) -> int:
@@ -98,22 +101,30 @@ class NodeBackend:
         return asyncio.ensure_future(self._wait(position, others, timeout_ms))
 
     async def _wait(self, position: int, others: int, timeout_ms: int) -> int:
-        store = self.store
-        own = store.own
-        counter = own.last_before(position - self._offset) if position > self._offset else 0
-        node, core = store.node, self._node.core
-        token = object()
-        done = self._node.expect(token)
-        core.wait_for(counter, others + 1, token)
-        self._node._wake()
+        store, core = self.store, self._node.core
+        if position <= self._offset:
+            return 0  # written before the store started over: it is written again under another dot, if it is live
+        until = position - self._offset
+        own = [columns for columns in store.log.columns if columns.origin.name == self.name]
+        wanted = {columns.origin: columns.last_before(until) for columns in own}
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await done
+                for node, counter in wanted.items():  # more than one after a new incarnation
+                    await self._confirmed(node, counter, others + 1)
         except TimeoutError:
             pass
+        heard = core.hearsay.vectors()[1:]
+        return sum(all(vector.counter(node) >= counter for node, counter in wanted.items()) for vector in heard)
+
+    async def _confirmed(self, node: NodeId, counter: int, members: int) -> None:
+        core, token = self._node.core, object()
+        done = self._node.expect(token)
+        core.waiters.add(node, counter, members, token)
+        self._node._wake()
+        try:
+            await done
         finally:
             self._node.forget(token)
-        return sum(vector.counter(node) >= counter for vector in core.hearsay.vectors()[1:])
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         """At most *count* operations that *since* lacks, and the vector from which to go on."""
@@ -125,7 +136,7 @@ class NodeBackend:
             found.append(
                 Change(change.table, change.key, change.dot, change.timestamp, change.value, change.is_tombstone)
             )
-        return found, token
+        return found, token if found else since.join(local.durable_vector)
 
     def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
         """Whether something came that *since* lacks, as soon as it has."""

@@ -5,22 +5,30 @@ Everything runs on the event loop but the commits, which run in one thread of th
 which as much may have happened as will, the driver asks the core what is to be done and does it: messages leave at
 once, for the core speaks only of what is durable; at most one commit is under way, and what comes meanwhile is the
 next. There is no timer in any of this but the core's own tick.
+
+What is wrong with a peer costs its connection. What is wrong with the disk stops all writing: nothing more is
+acknowledged. What is wrong with us, an exception that nobody foresaw in the core, stops the node: it says so to
+everybody who waits, and does nothing more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mmrepl.effects import Effects, Persist
-from mmrepl.errors import DiskFull, MmreplError, PeerError, StorageError, UsageError
-from mmrepl.ports import Clock, Connection, Rng, Storage, Transport
+from mmrepl.errors import DiskFull, MmreplError, StorageError, StoreFailed, UsageError
+from mmrepl.ports import Clock, Rng, Storage, Transport
 from mmrepl.replication.multi_master import MultiMaster
+from mmrepl.replication.push import FRAMES_A_TURN
+from mmrepl.runtime.link import Doorstep, LinkHandler
 from mmrepl.transport.backoff import Backoff
+from mmrepl.transport.guard import report
 from mmrepl.types import Limits
-from mmrepl.wire.codec import decode, encode
-from mmrepl.wire.framing import FrameReader, encode_frame
+from mmrepl.wire.codec import encode
+from mmrepl.wire.framing import encode_frame
 from mmrepl.wire.messages import Message
 
 DRAIN_SECONDS = 0.002
@@ -29,55 +37,22 @@ DRAIN_SECONDS = 0.002
 LASTING_MS = 2_000
 """A connection that lived so long resets the back-off of its address."""
 
+CROSSING_SECONDS = 0.02
+"""When a connection of ours is refused for another one that proves to be none, the two have crossed: try again soon."""
+
+CROSSINGS = 5
+"""So often, before it counts as a failure as any other."""
+
 DISK_FULL_SECONDS = 1.0
 """How often a commit for which there was no room is tried again."""
-
-
-class LinkHandler:
-    """One connection: bytes to frames to messages to the core."""
-
-    def __init__(self, driver: Driver, dialled: str) -> None:
-        self._driver = driver
-        self._dialled = dialled
-        self._frames = FrameReader(driver.core.limits)
-        self.number = driver.next_link()
-        self.connection: Connection | None = None
-        self.compression: str | None = None
-        self.reason = ""
-        self.made_ms = 0
-
-    @property
-    def dialled(self) -> str:
-        """The address that we dialled; empty when the other side did."""
-        return self._dialled
-
-    def made(self, connection: Connection) -> None:
-        """The stream is open."""
-        self.connection = connection
-        self._driver.link_made(self, self._dialled)
-
-    def received(self, data: bytes) -> None:
-        """Bytes, cut anywhere."""
-        driver = self._driver
-        try:
-            for number, body in self._frames.feed(data):
-                driver.message(self, decode(number, body, driver.core.limits))
-        except PeerError as error:
-            self.reason = f"{type(error).__name__}: {error}"
-            assert self.connection is not None
-            self.connection.close()
-        driver.wake()
-
-    def lost(self, reason: str) -> None:
-        """The stream is gone."""
-        self._driver.link_lost(self, self.reason or reason)
 
 
 class Driver:
     """
     Runs one core. Started once, closed once, on one event loop.
 
-    *notify* is called with each event of the core, on the loop, in order.
+    *notify* is called with each event of the core, on the loop, in order. *on_durable* when more has become durable,
+    or with the error that keeps what waits from becoming so. *on_tick* once a gossip tick.
     """
 
     def __init__(
@@ -90,6 +65,7 @@ class Driver:
         rng: Rng,
         notify: Callable[[object], None],
         on_durable: Callable[[Exception | None], None],
+        on_tick: Callable[[], None],
     ) -> None:
         self.core = core
         self._storage = storage
@@ -98,6 +74,7 @@ class Driver:
         self._rng = rng
         self._notify = notify
         self._on_durable = on_durable
+        self._on_tick = on_tick
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmrepl-disk")
         self._links: dict[int, LinkHandler] = {}
@@ -108,8 +85,10 @@ class Driver:
         self._committing: asyncio.Task[None] | None = None
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[str, Backoff] = {}  # of addresses where no connection has lasted lately
+        self._again = asyncio.Event()  # replaced whenever back-off is to be cut short
         self._greeting: dict[int, asyncio.Future[bool]] = {}  # dialled links that wait for the end of their hello
         self._congested: set[int] = set()
+        self.doorstep = Doorstep(core.limits.peers)
         self._closed = False
         self._told_end = 0
         self._looked_ms = 0  # when we last looked for addresses to dial
@@ -137,16 +116,43 @@ class Driver:
         self._pump = None
         if self._closed:
             return
+        try:
+            self._take_turn()
+        except Exception as error:  # noqa: BLE001 - a broken invariant: to go on would be to go on wrong
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        report(self._loop, "a turn of the node", error, "the node stops")
+        self.failure = StoreFailed(
+            f"this node has stopped for a defect of its own ({type(error).__name__}: {error}): what it had not"
+            " confirmed may or may not be there when it is started again"
+        )
+        self._on_durable(self.failure)
+        self._quiet()
+        for handler in list(self._links.values()):
+            handler.close("the node has stopped")
+
+    def _quiet(self) -> None:
+        """No more turns, nobody is dialled."""
+        self._closed = True
+        for task in self._dialling.values():
+            task.cancel()
+        for handle in (self._pump, self._timer):
+            if handle is not None:
+                handle.cancel()
+
+    def _take_turn(self) -> None:
         now_ms = self._clock.monotonic_ms()
         self.core.tick(now_ms, self._clock.wall_ms())
         may_persist = self._committing is None and self.failure is None
         effects = self.core.ready(now_ms, self._clock.wall_ms(), may_persist=may_persist)
         self._do(effects)
-        if self._greeting:
+        if self._greeting or self.doorstep:
             self._note_greetings()
         if effects.close or effects.notify or now_ms - self._looked_ms >= self.core.limits.gossip_tick_ms:
             self._looked_ms = now_ms
             self._dial_whoever_is_missing()
+            self._on_tick()
         if effects.persist is not None:
             self._committing = self._loop.create_task(self._commit(effects.persist))
         elif self._storage is None and self.core.local.store.log.end != self._told_end:
@@ -164,7 +170,11 @@ class Driver:
             data = encoded.get(key)
             if data is None:
                 number, body = encode(envelope.message)  # type: ignore[arg-type]
-                data = encode_frame(number, body, compression=handler.compression, limits=self.core.limits)
+                try:
+                    data = encode_frame(number, body, compression=handler.compression, limits=self.core.limits)
+                except UsageError as error:
+                    handler.give_up(f"a message that fits into no frame: {error}")
+                    continue
                 encoded[key] = data
             handler.connection.send(data)
             if handler.connection.buffered_bytes > self.core.limits.outbound_bytes:
@@ -205,12 +215,13 @@ class Driver:
                     )
                     break
                 except DiskFull as full:
-                    self.full = full
-                    self._on_durable(None)
+                    if self.full is None:
+                        self.full = full
+                        self._on_durable(_not_yet(full))
                     await asyncio.sleep(DISK_FULL_SECONDS)
-        except StorageError as error:
-            self.failure = error
-            self._on_durable(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there would be a hole before the next commit
+            self.failure = error if isinstance(error, StorageError) else StoreFailed(f"a commit failed: {error!r}")
+            self._on_durable(self.failure)
             return
         finally:
             self._committing = None
@@ -227,12 +238,24 @@ class Driver:
 
     # -- connections
 
-    def link_made(self, handler: LinkHandler, dialled: str) -> None:
+    def link_made(self, handler: LinkHandler) -> None:
         """A connection is open."""
+        if self._closed:
+            handler.close("the node is closed")
+            return
         self._links[handler.number] = handler
         handler.made_ms = self._clock.monotonic_ms()
-        self.core.connected(handler.number, dialled, handler.made_ms, self._clock.wall_ms())
+        self.core.connected(handler.number, handler.dialled, handler.made_ms, self._clock.wall_ms())
+        if not handler.dialled:
+            pushed_out = self.doorstep.add(handler)
+            if pushed_out is not None:
+                pushed_out.close(f"more than {self.core.limits.peers} connections without a hello (limits.peers)")
+                self.core.disconnected(pushed_out.number, pushed_out.reason, handler.made_ms)
         self.wake()
+
+    def heard(self, handler: LinkHandler) -> None:
+        """Bytes came that make no message yet: a large one is under way on a slow line."""
+        self.core.heard(handler.number, self._clock.monotonic_ms())
 
     def message(self, handler: LinkHandler, message: Message) -> None:
         """A message came."""
@@ -241,6 +264,7 @@ class Driver:
     def link_lost(self, handler: LinkHandler, reason: str) -> None:
         """A connection is gone."""
         self._links.pop(handler.number, None)
+        self.doorstep.left(handler.number)
         if handler.dialled and self._clock.monotonic_ms() - handler.made_ms > LASTING_MS:
             self._backoffs.pop(handler.dialled, None)
         self._congested.discard(handler.number)
@@ -267,7 +291,11 @@ class Driver:
     def _look_at(self, handler: LinkHandler) -> None:
         if handler.number not in self._congested or handler.connection is None or self._closed:
             return
-        if handler.connection.buffered_bytes > self.core.limits.outbound_bytes // 2:
+        limits, buffered = self.core.limits, handler.connection.buffered_bytes
+        if buffered > 2 * limits.outbound_bytes + FRAMES_A_TURN * limits.frame_bytes:
+            handler.give_up(f"does not read: {buffered} bytes wait for it (limits.outbound_bytes)")
+            return
+        if buffered > limits.outbound_bytes // 2:
             self._loop.call_later(DRAIN_SECONDS, self._look_at, handler)
             return
         self._congested.discard(handler.number)
@@ -278,7 +306,10 @@ class Driver:
 
     def dial_again(self) -> None:
         """Somebody may be reached now who could not be: look for the missing at once, and without back-off."""
-        self._backoffs = {address: backoff for address, backoff in self._backoffs.items() if address in self._dialling}
+        for backoff in self._backoffs.values():
+            backoff.reset()
+        self._again.set()
+        self._again = asyncio.Event()
         self._looked_ms = 0
         self.wake()
 
@@ -293,25 +324,38 @@ class Driver:
         backoff = self._backoffs.get(address)
         if backoff is None:
             backoff = self._backoffs[address] = Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._rng)
+        crossings_count = 0
         try:
             while not self._closed and address in self.core.missing_addresses():
-                if backoff.attempts:
-                    await asyncio.sleep(backoff.next_ms() / 1000)
+                if 0 < crossings_count <= CROSSINGS:
+                    await asyncio.sleep(CROSSING_SECONDS)
+                elif backoff.attempts:
+                    await self._pause(backoff.next_ms() / 1000)
                 else:
                     backoff.next_ms()  # at once, the first time
                 try:
                     handler = LinkHandler(self, address)
                     await self._transport.connect(address, handler)
-                except (OSError, MmreplError):
+                except (OSError, MmreplError, ValueError):  # ValueError: a host's name that cannot be one
                     continue
                 if await self._greeted(handler):
                     return
+                if handler.reason.startswith("duplicate"):
+                    crossings_count += 1
         finally:
             self._dialling.pop(address, None)
             self._looked_ms = 0
             self.wake()
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until somebody says `dial_again`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+
     def _note_greetings(self) -> None:
+        for number in [number for number in self.doorstep if self.core.is_up(number)]:
+            self.doorstep.left(number)
         for number in [number for number in self._greeting if self.core.is_up(number)]:
             self._greeting.pop(number).set_result(True)
 
@@ -326,25 +370,47 @@ class Driver:
     # -- the end
 
     async def close(self) -> None:
-        """Commit what there is, close every connection, end every task."""
-        if self._closed:
-            return
-        while self._committing is not None:
-            if self.full is not None:
-                self._committing.cancel()
-            await asyncio.wait([self._committing])
-        if self.failure is None and self._storage is not None and self.full is None:
+        """
+        Commit what there is, close every connection, end every task. Called once.
+
+        Raises DiskFull when there was no room for what was written last: it is gone.
+        """
+        try:
+            await self._commit_the_rest()
+        finally:
+            self._quiet()
+            await asyncio.gather(*self._dialling.values(), return_exceptions=True)
+            await self._transport.close()
+            try:
+                if self._storage is not None:
+                    await self._loop.run_in_executor(self._executor, self._storage.close)
+            finally:
+                self._executor.shutdown(wait=True)
+        if self.full is not None:
+            lost = self.core.local.store.log.end - self.core.local.durable
+            error = DiskFull(f"closed without room on the disk: the last {lost} operations are lost here ({self.full})")
+            error.definite = False
+            raise error
+
+    async def _commit_the_rest(self) -> None:
+        while True:
+            if self._committing is not None:
+                if self.full is not None:
+                    self._committing.cancel()
+                await asyncio.wait([self._committing])
+            if self.trouble is not None or self._storage is None:
+                return
             persist = self.core.local.take_persist()
-            if persist is not None:
-                await self._commit(persist)
-        self._closed = True
-        for task in list(self._dialling.values()):
-            task.cancel()
-        await asyncio.gather(*self._dialling.values(), return_exceptions=True)
-        for handle in (self._pump, self._timer):
-            if handle is not None:
-                handle.cancel()
-        await self._transport.close()
-        if self._storage is not None:
-            await self._loop.run_in_executor(self._executor, self._storage.close)
-        self._executor.shutdown(wait=True)
+            if persist is None:
+                return
+            self._committing = self._loop.create_task(self._commit(persist))
+
+
+def _not_yet(full: DiskFull) -> DiskFull:
+    """What those are told whose write was just under way: it was made, and has not reached the disk."""
+    error = DiskFull(
+        f"{full}. What was written already is in memory, and will be on disk and sent to others as soon as there is"
+        " room, unless this node ends before: do not repeat it blindly"
+    )
+    error.definite = False
+    return error

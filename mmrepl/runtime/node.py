@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
-from mmrepl.errors import AckTimeout, ClosedError, UsageError, WaitTimeout
+from mmrepl.errors import AckTimeout, ClockAhead, ClosedError, UsageError, WaitTimeout
 from mmrepl.log.oplog import OpLog
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
@@ -26,7 +26,8 @@ from mmrepl.replication.opening import open_core
 from mmrepl.replication.peer import PeerChanged, PeerState
 from mmrepl.replication.waiters import Acknowledged, needed
 from mmrepl.resolvers import Resolver
-from mmrepl.runtime.driver import Driver, LinkHandler
+from mmrepl.runtime.driver import Driver
+from mmrepl.runtime.link import LinkHandler
 from mmrepl.runtime.outcomes import (
     SiblingsEvent,
     Written,
@@ -57,8 +58,9 @@ class Node(Reader):
     clients reach it (None: nowhere). *default* and *tables* choose the resolvers. *cluster*: only nodes of one id talk
     to each other. *log*: how much of the log is kept for who is behind. *secret*: shared by all, or None. *insecure*:
     allow addresses that are not of loopback without secret or TLS. *rejoin*: come back as a new incarnation if this
-    node was removed. *compression*: compress what is sent to peers that can read it. *transport*, *storage*, *clock*
-    and *rng* replace the outside, for tests.
+    node was removed. *advertise*: where others are told to reach this node, if that is not where it listens (0.0.0.0, a
+    container, a translated address). *compression*: compress what is sent to peers that can read it. *transport*,
+    *storage*, *clock* and *rng* replace the outside, for tests.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Node(Reader):
         log: LogPolicy = DEFAULT_LOG,
         secret: str | bytes | None = None,
         client_password: str | None = None,
+        advertise: str | None = None,
         insecure: bool = False,
         rejoin: bool = False,
         compression: bool = False,
@@ -96,6 +99,7 @@ class Node(Reader):
         self._peers = tuple(peers)
         self._client = client
         self._client_password = client_password
+        self._advertise = advertise
         self._cluster = cluster
         self._resolvers: tuple[Resolver | None, Mapping[str, Resolver] | None] = (default, tables)
         self._log = log
@@ -111,6 +115,7 @@ class Node(Reader):
         self._driver: Driver | None = None
         self._listener: Listener | None = None
         self._client_port: Any = None
+        self._closing: asyncio.Task[None] | None = None
         super().__init__()
         self._on_durable: Listeners[Exception | None] = Listeners()
         self._on_siblings: Listeners[SiblingsEvent] = Listeners()
@@ -118,7 +123,6 @@ class Node(Reader):
         self._is_persistent = False  # whether there is a disk to wait for
         self._tables_of: OpLog | None = None  # the log that _tables belong to
         self._tables: dict[str, Table] = {}
-        self.doubt: str | None = None  # why this node took a new incarnation when it was opened
 
     # -- life
 
@@ -152,7 +156,7 @@ class Node(Reader):
             self._core = core = MultiMaster(local, self._rng, self._options(), dict(meta), self._clock.monotonic_ms())
             self._driver = driver = Driver(
                 core, storage, transport, clock=self._clock, rng=self._rng,
-                notify=self._event, on_durable=self._durable_moved,
+                notify=self._event, on_durable=self._durable_moved, on_tick=self._waiting.stir,
             )  # fmt: skip
         except BaseException:
             if storage is not None:
@@ -161,18 +165,19 @@ class Node(Reader):
         try:
             if self._listen is not None:
                 self._listener = await transport.listen(self._listen, lambda: LinkHandler(driver, ""))
-                core.bound(self._listener.address)
+                core.bound(self._advertise or self._listener.address)
             if self._client is not None:
                 await self._start_client_port(self._client)
         except BaseException:
             await self.close()
+            self._core = self._closing = None
             raise
         driver.wake()
         return self
 
     def _open(self, storage: Storage | None) -> tuple[LocalCore, Mapping[str, bytes]]:
         default, tables = self._resolvers
-        local, meta, self.doubt = open_core(
+        local, meta, _doubt = open_core(
             self.name, storage, self._rng, default=default, tables=tables, limits=self.limits, retain=True
         )
         return local, meta
@@ -180,7 +185,7 @@ class Node(Reader):
     def _options(self) -> Options:
         return Options(
             cluster=self._cluster,
-            address=self._listen or "",
+            address=self._advertise or self._listen or "",
             expected=self._peers,
             secret=self._secret,
             compressions=available_compressions(),
@@ -201,19 +206,36 @@ class Node(Reader):
         """
         Stop taking connections, make durable what was written, say goodbye. Idempotent.
 
-        Who still waits for something gets a ClosedError.
+        Who still waits for something gets a ClosedError. Whoever is cancelled while closing leaves when it is done all
+        the same, for half a closing is none; it takes about a second at most, and what the disk takes.
+
+        Raises DiskFull: there was no room for what was written last, and whose writers were told so.
         """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            if not self._closing.done():
+                await asyncio.wait([self._closing])
+            raise
+
+    async def _close(self) -> None:
         driver, self._driver = self._driver, None
-        if self._client_port is not None:
-            await self._client_port.close()
-            self._client_port = None
-        if self._listener is not None:
-            await self._listener.close()
-            self._listener = None
-        if driver is not None:
-            await driver.close()
-        self._waiting.fail(ClosedError(f"node {self.name!r} is closed"))
-        self._waiting.stir()
+        try:
+            if self._client_port is not None:
+                await self._client_port.close()
+                self._client_port = None
+            if self._listener is not None:
+                await self._listener.close()
+                self._listener = None
+        finally:
+            try:
+                if driver is not None:
+                    await driver.close()
+            finally:
+                self._waiting.fail(ClosedError(f"node {self.name!r} is closed"))
+                self._waiting.stir()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -229,6 +251,11 @@ class Node(Reader):
         if self._core is None or self._driver is None:
             raise ClosedError(f"node {self.name!r} is not running")
         return self._core
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this node took a new incarnation, when it was opened or later; None when it did not have to."""
+        return None if self._core is None else self._core.local.doubt
 
     @property
     def address(self) -> str:
@@ -274,12 +301,12 @@ class Node(Reader):
         Raises:
             InvalidKey, InvalidValue, WrongContext, TooManySiblings, ClockAhead: nothing was written.
             AckTimeout: written, and will spread; fewer members than asked for confirmed in time.
+            DiskFull: where ``definite``, nothing was written. Else it waits in memory for room on the disk.
             StoreFailed: the disk failed; it may or may not be there after reopening.
         """
         payload = encode(value, self.limits)
         level = self.durability if durability is None else as_level(durability)
-        if acks is not None:
-            needed(acks, 1)
+        _check_acks(acks)
         receipt = self.put_now(table, key, payload, context, level)
         if acks is not None or (level is Durability.SYNC and self._is_persistent):
             await self._settled(receipt, key, acks, timeout)
@@ -297,8 +324,7 @@ class Node(Reader):
     ) -> Written:
         """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
         level = self.durability if durability is None else as_level(durability)
-        if acks is not None:
-            needed(acks, 1)
+        _check_acks(acks)
         receipt = self.put_now(table, key, None, context, level)
         if acks is not None or (level is Durability.SYNC and self._is_persistent):
             await self._settled(receipt, key, acks, timeout)
@@ -320,8 +346,14 @@ class Node(Reader):
             self._tables_of, self._tables = store.log, {}
         found = self._tables.get(table)
         if found is None:
+            check_table(table, self.limits)
             found = self._tables[table] = store.table(table)
-        counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
+        try:
+            counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
+        except ClockAhead:
+            # what is known of the others' clocks may be minutes old, if this process stood still
+            self._core.look_at_clocks(self._clock.monotonic_ms())
+            counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
         driver.wake()
         return written(store, found, key, counter, context)
 
@@ -387,9 +419,17 @@ class Node(Reader):
         self.core.remove(who)
         self._wake()
 
-    async def leave(self) -> None:
-        """Leave the cluster for good, then close. What this node wrote stays with the others."""
-        self.core.leave()
+    async def leave(self, timeout: float = 10.0) -> None:
+        """
+        Leave the cluster for good, then close. What this node wrote stays with the others.
+
+        Raises WaitTimeout, and stays, when *timeout* seconds pass before some other member has all that was written
+        here: it would be lost to them. Alone, there is nobody to leave.
+        """
+        core = self.core
+        if not core.members.is_alone():
+            await self.wait_until(core.is_handed_over, "that another member has all that was written here", timeout)
+        core.leave()
         self._wake()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -486,3 +526,11 @@ class Node(Reader):
             events, keyspace.events = keyspace.events, []
             for event in events:
                 self._on_siblings.tell(siblings_event(store, event))
+
+
+def _check_acks(acks: int | str | None) -> None:
+    if acks is not None:
+        try:
+            needed(acks, 1)
+        except ValueError as error:
+            raise UsageError(str(error)) from None

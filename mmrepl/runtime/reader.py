@@ -41,20 +41,20 @@ class Reader(ABC):
     def payload(self, table: str, key: str) -> bytes | None:
         """The encoded value, None when the key is absent."""
         store = self.core.local.store
-        return read_payload(store, store.table(table), key)
+        return read_payload(store, store.peek(table), key)
 
     def read(self, key: str, *, table: str = DEFAULT_TABLE) -> Read:
         """Value, siblings, context, and who lost to whom. Raises ResolverError."""
         store = self.core.local.store
-        return read(store, store.table(table), key)
+        return read(store, store.peek(table), key)
 
     def keys(self, first: str | None = None, end: str | None = None, *, table: str = DEFAULT_TABLE) -> Iterator[str]:
         """Present keys in order, from *first* on, up to before *end*."""
-        return self.core.local.store.table(table).keys(first, end)
+        return self.core.local.store.peek(table).keys(first, end)
 
     def count(self, *, table: str = DEFAULT_TABLE) -> int:
         """Number of present keys."""
-        return len(self.core.local.store.table(table))
+        return len(self.core.local.store.peek(table))
 
     def tables(self) -> list[str]:
         """Names of the tables that were declared or hold keys, in order."""

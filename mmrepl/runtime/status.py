@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.hlc import ms_of
 from mmrepl.replication.peer import Peer, PeerState
+from mmrepl.replication.pull import FRUITLESS
 from mmrepl.store.keyspace import Record
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _row(node: Node, peer: Peer, address: str) -> dict[str, Any]:
     known = core.hearsay.known(peer.name)
     return {
         "name": peer.name,
-        "node": str(peer.node),
+        "node": f"{peer.name}~{core.members.entries[peer.name].incarnation:x}",
         "state": peer.state(now_ms, heartbeat_ms).value,
         "address": address,
         "behind": _distance(known, vector),
@@ -118,7 +119,11 @@ def node_status(node: Node) -> dict[str, Any]:
             "failure": None if driver is None or driver.failure is None else str(driver.failure),
             "full": None if driver is None or driver.full is None else str(driver.full),
         },
-        "doubt": node.doubt,
+        "doubt": core.local.doubt,
+        "strangers": {
+            "waiting": 0 if driver is None else len(driver.doorstep),
+            "turned_away": 0 if driver is None else driver.doorstep.turned_away_count,
+        },
         "complaints": list(core.complaints),
         "warnings": _warnings(node, siblings["most"]),
     }
@@ -137,6 +142,11 @@ def _siblings(node: Node) -> dict[str, int]:
 def _warnings(node: Node, most_siblings: int) -> list[str]:
     core = node.core
     warnings = [f"table policies differ: {text}" for peer in core.up() for text in peer.differences]
+    warnings += [
+        f"{peer.name!r} says that it has operations which it does not send when asked"
+        for peer in core.up()
+        if peer.fruitless >= FRUITLESS
+    ]
     warnings += [f"stamps too far ahead are held: {held}" for held in core.holds()]
     if most_siblings >= node.limits.siblings_warn:
         warnings.append(f"a key has {most_siblings} siblings: read it and write it back with its context")

@@ -36,7 +36,7 @@ class Waiting:
     def moved(self, local: LocalCore) -> None:
         """More of the log has become durable."""
         waiting, log = self._durable, local.store.log
-        while waiting and (waiting[0][0] is not log or waiting[0][1] <= local.durable):
+        while waiting and (local.is_settled if waiting[0][0] is not log else waiting[0][1] <= local.durable):
             _finish(waiting.popleft()[2])
 
     def expect(self, token: object) -> asyncio.Future[None]:
