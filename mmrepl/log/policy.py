@@ -7,8 +7,6 @@ peer from before the cut is given a snapshot instead of a delta; nothing is lost
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 from attrs import Attribute, field, frozen
 
 from mmrepl.clock.hlc import pack
@@ -48,12 +46,15 @@ class LogPolicy:
         return max(1, min(4096, (self.operations or 16_384) // 4))
 
     def _older_than(self, log: OpLog, stamp: int) -> int:
-        """The first position whose operation is not older: stamps of one origin rise, voids have none."""
+        """
+        The first position whose operation is not older. Voids have no stamp, so the stamps cannot be bisected.
+
+        Cost: proportional to what is older, and so will be cut.
+        """
         first = log.end
         for columns in log.columns:
-            offset = bisect_left(columns.stamps, stamp)
-            if offset < len(columns.positions):
-                first = min(first, columns.positions[offset])
+            stamped = zip(columns.positions, columns.stamps, strict=True)
+            first = min(first, next((position for position, made in stamped if made >= stamp), first))
         return first
 
     def _beyond_bytes(self, log: OpLog, most: int) -> int:

@@ -43,3 +43,13 @@ def test_a_bound_of_nothing_is_refused():
     """Zero would mean that nobody ever gets a delta."""
     with pytest.raises(ValueError, match="operations"):
         LogPolicy(operations=0)
+
+
+def test_voids_among_the_operations_do_not_hide_the_young():
+    """They have no stamp: looked for by halves, an old operation behind one was taken for the first that is young."""
+    log = OpLog()
+    columns = log.origin(NodeId("n", 1))
+    for second in range(1, 9):
+        log.append(columns, pack(second * 1000), 0, "k", b"12345", None)
+        log.extend_void(columns, 2, log.end + 1)
+    assert LogPolicy(operations=None, age_ms=95_500).position(log, 100_000) == 13
