@@ -13,6 +13,7 @@ from itertools import count
 from attrs import frozen
 
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import UsageError
 from mmrepl.types import NodeId
 
 
@@ -24,14 +25,14 @@ class Acknowledged:
 
 
 def needed(wanted: int | str, member_count: int) -> int:
-    """How many members that is. Raises ValueError for anything but a number from 1 on, "majority" or "all"."""
+    """How many members that is. Raises UsageError for anything but a number from 1 on, "majority" or "all"."""
     if wanted == "majority":
         return member_count // 2 + 1
     if wanted == "all":
         return member_count
     if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted >= 1:
         return wanted
-    raise ValueError(f"acks must be a number from 1 on, 'majority' or 'all', not {wanted!r}")
+    raise UsageError(f"acks must be a number from 1 on, 'majority' or 'all', not {wanted!r}")
 
 
 class Waiters:
@@ -49,7 +50,7 @@ class Waiters:
         return len(self._open)
 
     def add(self, node: NodeId, counter: int, wanted: int | str, token: object) -> None:
-        """Wait for *counter* of *node*. Raises ValueError when *wanted* means nothing."""
+        """Wait for *counter* of *node*. Raises UsageError when *wanted* means nothing."""
         needed(wanted, 1)
         self._open[token] = (node, counter, wanted)
         heappush(self._heaps.setdefault((node, wanted), []), (counter, next(self._serial), token))
