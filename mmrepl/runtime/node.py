@@ -530,7 +530,4 @@ class Node(Reader):
 
 def _check_acks(acks: int | str | None) -> None:
     if acks is not None:
-        try:
-            needed(acks, 1)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        needed(acks, 1)
