@@ -15,7 +15,7 @@ The encoding is MessagePack, one typed call each way: about 0.1 microseconds an 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, groupby, islice, repeat
 from operator import sub
 from typing import NamedTuple
@@ -35,6 +35,17 @@ class Run(NamedTuple):
     first: int  # counter of the first operation
     size: int
     void: bool
+
+
+class Piece(NamedTuple):
+    """Consecutive operations of one origin on one table."""
+
+    origin: int  # reference into Batch.origins
+    first: int  # counter of the first operation
+    size: int
+    table: int  # reference into Batch.tables; -1 for voids
+    low: int  # their entries in the columns: [low, high)
+    high: int
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -72,9 +83,33 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         flat = iter(self.table_runs)
         yield from zip(flat, flat, strict=True)
 
+    def iter_pieces(self) -> Iterator[Piece]:
+        """The runs, divided where the table changes, in log order. A void piece has no entries in the columns."""
+        tables = self.iter_tables()
+        left = index = table = 0
+        for origin, first, size, void in self.iter_runs():
+            if void:
+                yield Piece(origin, first, size, -1, index, index)
+                continue
+            done = 0
+            while done < size:
+                if not left:
+                    table, left = next(tables)
+                take = min(left, size - done)
+                yield Piece(origin, first + done, take, table, index, index + take)
+                done, index, left = done + take, index + take, left - take
+
     def absolute_stamps(self) -> list[int]:
         """The stamps themselves."""
         return list(accumulate(self.stamps))
+
+    def stamp_bounds(self) -> tuple[int, int]:
+        """The least and the greatest stamp. There must be one."""
+        stamps = self.stamps
+        if min(stamps) >= 0:  # they never fall, so they begin with the least and end with the greatest
+            return stamps[0], sum(stamps)
+        absolute = self.absolute_stamps()
+        return min(absolute), max(absolute)
 
     def node_ids(self) -> list[NodeId]:
         """The origins, as node ids."""
@@ -94,23 +129,29 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
             raise FrameError("runs are cut off")
         if len(self.origins) > limits.vector_entries or len(self.tables) > limits.tables:
             raise FrameError(f"{len(self.origins)} origins, {len(self.tables)} tables: more than allowed")
-        if len(set(self.origins)) != len(self.origins) or len(set(self.tables)) != len(self.tables):
+        if _repeats(self.origins) or _repeats(self.tables):
             raise FrameError("an origin or a table is named twice")
         _check_names(self.origins, self.tables, limits)
-        present = 0
-        for origin, first, run_count, void in self.iter_runs():
+        present = dots = 0
+        flat = iter(self.runs)
+        for origin, first, size in zip(flat, flat, flat, strict=True):
+            run_count = abs(size)
             if not 0 <= origin < len(self.origins) or first < 1 or run_count < 1 or first + run_count > COUNTER_MAX:
                 raise FrameError(f"a run of origin {origin}, first {first}, count {run_count}")
-            present += 0 if void else run_count
+            present += max(size, 0)
+            dots += run_count
         if present != count:
             raise FrameError(f"runs speak of {present} operations, columns of {count}")
-        if self.dot_count > limits.frame_operations:  # a void costs its sender nothing, and its receiver memory
-            raise FrameError(f"{self.dot_count} operations; limits.frame_operations allows {limits.frame_operations}")
-        refs, counts = self.table_runs[0::2], self.table_runs[1::2]
-        if any(not 0 <= ref < len(self.tables) for ref in refs) or any(n < 1 for n in counts):
-            raise FrameError("a reference to a table that was not named")
-        if sum(counts) != count if counts else count and not self.tables:
-            raise FrameError("table runs do not cover the operations")
+        if dots > limits.frame_operations:  # a void costs its sender nothing, and its receiver memory
+            raise FrameError(f"{dots} operations; limits.frame_operations allows {limits.frame_operations}")
+        if self.table_runs:
+            refs, counts = self.table_runs[0::2], self.table_runs[1::2]
+            if any(not 0 <= ref < len(self.tables) for ref in refs) or any(n < 1 for n in counts):
+                raise FrameError("a reference to a table that was not named")
+            if sum(counts) != count:
+                raise FrameError("table runs do not cover the operations")
+        elif count and not self.tables:
+            raise FrameError("operations on no table")
         if count:
             self._check_columns(limits)
         if self.contexts:
@@ -130,8 +171,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
             reasons = {entry[0] for entry in self.contexts if entry}
             if any(payload == VOID and index not in reasons for index, payload in enumerate(self.payloads)):
                 raise FrameError("a husk without a context")
-        stamps = self.absolute_stamps()
-        if min(stamps) < 0 or max(stamps) >= 1 << 63:
+        oldest, newest = self.stamp_bounds()
+        if oldest < 0 or newest >= 1 << 63:
             raise FrameError("a timestamp out of range")
 
     def _check_contexts(self, limits: Limits) -> None:
@@ -162,6 +203,10 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
                 for ref, counter in zip(refs, counters, strict=True)
             ):
                 raise FrameError("a context that covers the write itself")
+
+
+def _repeats(names: Sequence[object]) -> bool:
+    return len(names) > 1 and len(set(names)) != len(names)
 
 
 def _check_names(origins: list[tuple[str, int]], tables: list[str], limits: Limits) -> None:

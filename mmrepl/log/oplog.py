@@ -16,13 +16,13 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import count, groupby
 from operator import itemgetter
 
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import LogTruncated
-from mmrepl.log.batch import Batch, differences, run_lengths
+from mmrepl.log.batch import Batch, differences
 from mmrepl.log.columns import SEGMENT_OPERATIONS, VOID, Columns, Context, Segment
 from mmrepl.log.operation import Operation
 from mmrepl.types import NodeId
@@ -114,21 +114,21 @@ class OpLog:
         return counter
 
     def extend(
-        self, columns: Columns, stamps: list[int], tables: list[int], keys: list[str], payloads: list[bytes | None]
+        self, columns: Columns, stamps: array[int], table: int, keys: list[str], payloads: list[bytes | None]
     ) -> None:
-        """Add a run of operations of an origin."""
+        """Add a run of operations of an origin, all on one table."""
         size, position = len(keys), self.end
-        columns.positions.extend(range(position, position + size))
-        columns.stamps.extend(stamps)
-        columns.tables.extend(tables)
-        columns.keys.extend(keys)
-        columns.payloads.extend(payloads)
+        columns.positions += array("q", range(position, position + size))
+        columns.stamps += stamps
+        columns.tables += array("H", (table,)) * size
+        columns.keys += keys
+        columns.payloads += payloads
         columns.buried.frombytes(bytes(8 * size))
         self.end = position + size
 
     def extend_void(self, columns: Columns, size: int, buried_at: int) -> None:
         """Add operations of which only the dots are known: they were overwritten by what ends at *buried_at*."""
-        self.extend(columns, [0] * size, [0] * size, [""] * size, [VOID] * size)
+        self.extend(columns, array("q", bytes(8 * size)), 0, [""] * size, [VOID] * size)
         columns.buried[len(columns.buried) - size :] = array("q", [buried_at]) * size  # [-size:] is all of it for 0
 
     # -- slicing
@@ -371,7 +371,7 @@ class _BatchBuilder:
         self._origins: dict[int, int] = {}  # origin index -> reference
         self._tables: dict[int, int] = {}  # table id -> reference
         self._runs: list[int] = []
-        self._refs: list[int] = []
+        self._table_runs: list[int] = []
         self._keys: list[str] = []
         self._stamps: list[int] = []
         self._payloads: list[bytes | None] = []
@@ -426,16 +426,27 @@ class _BatchBuilder:
                 if context is not None:
                     self._context(at + counter, context)
         self._table_refs(columns.tables[low:high])
-        self._keys += columns.keys[low:high]
-        self._stamps += columns.stamps[low:high]
-        self._payloads += columns.payloads[low:high]
+        keys, stamps, payloads = columns.keys[low:high], columns.stamps[low:high].tolist(), columns.payloads[low:high]
+        if self._keys:
+            self._keys += keys
+            self._stamps += stamps
+            self._payloads += payloads
+        else:
+            self._keys, self._stamps, self._payloads = keys, stamps, payloads
 
     def _table_refs(self, tables: array[int]) -> None:
-        refs = self._tables
         if tables.count(tables[0]) == len(tables):
-            self._refs += [refs.setdefault(tables[0], len(refs))] * len(tables)
+            self._table_run(tables[0], len(tables))
         else:
-            self._refs += [refs.setdefault(table, len(refs)) for table in tables]
+            for table, group in groupby(tables):
+                self._table_run(table, sum(1 for _ in group))
+
+    def _table_run(self, table: int, count: int) -> None:
+        ref, runs = self._tables.setdefault(table, len(self._tables)), self._table_runs
+        if runs and runs[-2] == ref:
+            runs[-1] += count
+        else:
+            runs += (ref, count)
 
     def _context(self, index: int, context: Context) -> None:
         entry = [index]
@@ -467,7 +478,7 @@ class _BatchBuilder:
             origins=[(node.name, node.incarnation) for node in nodes],
             tables=[log.table_names[table] for table in self._tables],
             runs=self._runs,
-            table_runs=run_lengths(self._refs),
+            table_runs=self._table_runs if len(self._tables) > 1 else [],
             keys=self._keys,
             stamps=differences(self._stamps),
             payloads=self._payloads,

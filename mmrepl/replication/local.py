@@ -265,9 +265,12 @@ class LocalCore:
         messages: Blob = []
         vector = since
         try:
-            while (delta := self.delta(vector)) is not None:
-                messages.append(delta)
-                vector = after(vector, delta.batch)
+            slices = self.missing(since)
+            while slices:
+                batch, until = self.frame(slices)
+                messages.append(Delta(to_wire(vector), batch))
+                slices = _from(slices, until)
+                vector = after(vector, batch) if slices else vector
         except LogTruncated:
             taken = self.capture("blob")
             return [self.snapshot_chunk(taken, index) for index in range(len(taken))]
@@ -311,7 +314,7 @@ class LocalCore:
         """Raises StampAhead when a stamp of the batch is further in the future than ``limits.max_drift_ms``."""
         if not batch.stamps:
             return
-        newest = max(batch.absolute_stamps())
+        _, newest = batch.stamp_bounds()
         ahead = ahead_ms(newest, wall_ms)
         if ahead > self.store.limits.max_drift_ms:
             raise StampAhead(
@@ -352,7 +355,7 @@ class LocalCore:
 
     def _check_deltas(self, deltas: list[Delta]) -> None:
         """Refuse the whole blob for a gap anywhere in it: before a delta, or between it and those that it stands on."""
-        if len(deltas) == 1 and not self.store.gap(from_wire(deltas[0].assumes)):
+        if len(deltas) == 1 and not self.lacks(deltas[0].assumes):
             return
         reached = self.store.version
         for delta in deltas:
@@ -419,6 +422,17 @@ def _before(slices: list[Slice], until: int) -> list[Slice]:
         elif columns.positions[low] < until:
             chosen.append((columns, first, columns.last_before(until)))
     return chosen
+
+
+def _from(slices: list[Slice], position: int) -> list[Slice]:
+    """The part of the slices that stands at *position* or after it."""
+    rest: list[Slice] = []
+    for columns, first, last in slices:
+        if columns.positions[first - columns.base] >= position:
+            rest.append((columns, first, last))
+        elif columns.positions[last - columns.base] >= position:
+            rest.append((columns, columns.last_before(position) + 1, last))
+    return rest
 
 
 def after(vector: VersionVector, batch: Batch) -> VersionVector:

@@ -12,7 +12,7 @@ objects, is `mmrepl.causality.container.CausalContainer`, and a property test ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from attrs import frozen
@@ -93,8 +93,8 @@ class Keyspace:
     def apply_run(
         self,
         table: Table,
-        keys: Iterable[str],
-        payloads: Iterable[bytes | None],
+        keys: list[str],
+        payloads: list[bytes | None],
         dot: int,
         position: int,
         contexts: Mapping[int, Context],
@@ -109,10 +109,30 @@ class Keyspace:
 
         An operation drops the siblings that its context covers, and lives unless it was covered already.
         """
+        if not contexts and self._apply_new(table, keys, payloads, dot):
+            return
         for key, payload in zip(keys, payloads, strict=True):
             self.apply(table, key, payload, dot, position, contexts.get(dot & COUNTER_MAX) if contexts else None)
             dot += 1
             position += stride
+
+    def _apply_new(self, table: Table, keys: list[str], payloads: list[bytes | None], dot: int) -> bool:
+        """As `apply_run`, in C, for keys that are all new and different. False: they are not, and nothing was done."""
+        states, size = table.states, len(table.states)
+        if not states.keys().isdisjoint(keys):
+            return False
+        states.update(zip(keys, range(dot, dot + len(keys)), strict=True))
+        if len(states) < size + len(keys):
+            for key in keys:  # one of them comes twice
+                states.pop(key, None)
+            return False
+        if table.unsorted is not None:
+            table.unsorted += keys
+        if None in payloads:
+            gone = [key for key, payload in zip(keys, payloads, strict=True) if payload is None]
+            table.absent.update(gone)
+            table.unsettled.update(gone)
+        return True
 
     def apply(
         self, table: Table, key: str, payload: bytes | None, dot: int, position: int, context: Context | None

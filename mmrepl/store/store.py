@@ -8,6 +8,7 @@ by itself (`mmrepl.store.journal` turns it into commits and back), and it knows 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
@@ -18,7 +19,7 @@ from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX, Dot
 from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.clock.hlc import HybridClock
 from mmrepl.errors import Equivocation, FrameError, TooManySiblings, UsageError, WrongContext
-from mmrepl.log.batch import Batch, expand
+from mmrepl.log.batch import Batch
 from mmrepl.log.columns import VOID, Columns, Context
 from mmrepl.log.oplog import OpLog
 from mmrepl.resolvers import LastWriterWins, Resolver, Sibling
@@ -262,62 +263,52 @@ class Store:
                 than allowed. Nothing was changed.
             Equivocation: it has another content for a dot that is here. Nothing was changed.
         """
-        nodes = batch.node_ids()
-        stamps = batch.absolute_stamps()
+        log = self.log
         if not replay:
             self.refuse_excess({}, (batch,))
-        end = self.log.end + self._check_runs(batch, nodes, stamps, {}, replay=replay)
-        columns = [self.log.origin(node) for node in nodes]
-        payloads = batch.payloads
+        fresh = self._check_runs(batch, {}, replay=replay)
+        end = log.end + fresh
+        columns = [log.origin(node) for node in batch.node_ids()]
+        tables = [self.enter_table(name) for name in batch.tables]
+        contexts = self.pack_contexts(batch, columns) if batch.contexts else {}
+        payloads, stamps = batch.payloads, array("q", batch.absolute_stamps())
         husks = VOID in payloads
         if husks:
             payloads = [VOID if payload == VOID else payload for payload in payloads]
-        table_ids = [self.enter_table(name).number for name in batch.tables]
-        contexts = self.pack_contexts(batch, columns)
-        tables = list(expand(batch.iter_tables()))
-        fresh = known = index = 0
-        for ref, first, count, void in batch.iter_runs():
+        for ref, first, size, table, low, high in batch.iter_pieces():
             owner = columns[ref]
-            skip = min(count, max(0, owner.head + 1 - first))
-            known += skip
-            fresh += count - skip
-            if void:
-                self.log.extend_void(owner, count - skip, end - 1)
-                continue
-            low, high = index + skip, index + count
-            index = high
-            while low < high:  # one table at a time
-                ref_here = tables[low]
-                stop = low + 1
-                while stop < high and tables[stop] == ref_here:
-                    stop += 1
-                table_id = table_ids[ref_here]
-                self._apply_run(owner, table_id, batch.keys[low:stop], stamps[low:stop], payloads[low:stop],
-                                {at - low: contexts[at] for at in range(low, stop) if at in contexts} if contexts
-                                else {})  # fmt: skip
-                low = stop
-        assert self.log.end == end
+            skip = min(size, max(0, owner.head + 1 - first))
+            if table < 0:
+                log.extend_void(owner, size - skip, end - 1)
+            elif skip < size:
+                self._apply_piece(owner, tables[table], batch.keys, payloads, stamps, low + skip, high, contexts)
+        assert log.end == end
         if husks:
-            self.log.bury_voids(end - 1, since=end - fresh)  # what overwrote a husk is somewhere in the batch
+            log.bury_voids(end - 1, since=end - fresh)  # what overwrote a husk is somewhere in the batch
         if stamps:
-            self.hlc.observe(max(stamps))
-        return Applied(fresh, known)
+            self.hlc.observe(batch.stamp_bounds()[1])
+        return Applied(fresh, batch.dot_count - fresh)
 
     def inspect(self, batch: Batch, reached: Mapping[NodeId, int]) -> None:
         """Raise what `apply` will raise, once this store has come to *reached*; nothing is changed."""
         self.refuse_excess({}, (batch,))
-        self._check_runs(batch, batch.node_ids(), batch.absolute_stamps(), reached, replay=False)
+        self._check_runs(batch, reached, replay=False)
 
-    def _apply_run(
-        self, owner: Columns, table_id: int, keys: list[str], stamps: list[int], payloads: list[bytes | None],
-        contexts: dict[int, Context],
+    def _apply_piece(
+        self, owner: Columns, table: Table, keys: list[str], payloads: list[bytes | None], stamps: array[int],
+        low: int, high: int, contexts: dict[int, Context],
     ) -> None:  # fmt: skip
-        position, counter = self.log.end, owner.head + 1
-        self.log.extend(owner, stamps, [table_id] * len(keys), keys, payloads)
-        by_counter = {counter + offset: context for offset, context in contexts.items()}
-        owner.contexts.update(by_counter)
-        table = self.keyspace.tables[table_id]
-        self.keyspace.apply_run(table, keys, payloads, owner.index << COUNTER_BITS | counter, position, by_counter)
+        log, counter = self.log, owner.head + 1
+        position, dot = log.end, owner.index << COUNTER_BITS | counter
+        if high - low < len(keys):
+            keys, payloads, stamps = keys[low:high], payloads[low:high], stamps[low:high]
+        log.extend(owner, stamps, table.number, keys, payloads)
+        by_counter: dict[int, Context] = {}
+        if contexts:
+            shift = counter - low
+            by_counter = {at + shift: contexts[at] for at in range(low, high) if at in contexts}
+            owner.contexts.update(by_counter)
+        self.keyspace.apply_run(table, keys, payloads, dot, position, by_counter)
 
     def pack_contexts(self, batch: Batch, columns: list[Columns]) -> dict[int, Context]:
         """The contexts of a batch in packed form, by index into its columns; *columns* are those of its origins."""
@@ -331,9 +322,7 @@ class Store:
             for entry in batch.contexts
         }
 
-    def _check_runs(
-        self, batch: Batch, nodes: list[NodeId], stamps: list[int], reached: Mapping[NodeId, int], *, replay: bool
-    ) -> int:
+    def _check_runs(self, batch: Batch, reached: Mapping[NodeId, int], *, replay: bool) -> int:
         """
         Refuse gaps, our own name, and other contents for known dots; returns how many operations are new.
 
@@ -342,19 +331,22 @@ class Store:
         heads: dict[int, int] = {}
         index = fresh = 0
         for ref, first, count, void in batch.iter_runs():
-            node = nodes[ref]
+            name, incarnation = batch.origins[ref]
+            node = NodeId(name, incarnation)
             owner = self.log.known(node)
             head = heads.get(ref, max(reached.get(node, 0), 0 if owner is None else owner.head))
+            last = first + count - 1
             if first > head + 1:
                 raise FrameError(f"a gap: operations of {node} from {first} on, {head} is the last known")
-            if node == self.node and first + count - 1 > head and not replay:
+            if node == self.node and last > head and not replay:
                 raise FrameError(f"operations {head + 1} and on of {node}, which is ourselves: we never made them")
-            fresh += max(0, first + count - 1 - head)
-            heads[ref] = max(head, first + count - 1)
+            if last > head:
+                fresh += last - head
+                heads[ref] = last
             if void:
                 continue
             if owner is not None and first <= owner.head:
-                self._check_same(owner, first, stamps[index : index + count])
+                self._check_same(owner, first, batch.absolute_stamps()[index : index + count])
             index += count
         return fresh
 

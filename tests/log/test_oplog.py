@@ -6,6 +6,7 @@ What is overwritten by what is the store's business; here anything may bury anyt
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -66,7 +67,7 @@ class Twin:
             assert self.log.append(columns, one.stamp, table, one.key, one.payload, None) == begin
         else:
             stamps, keys = [entry.stamp for entry in made], [entry.key for entry in made]
-            self.log.extend(columns, stamps, [table] * size, keys, [entry.payload for entry in made])
+            self.log.extend(columns, array("q", stamps), table, keys, [entry.payload for entry in made])
         self.entries += made
 
     def bury(self, which: int, *, forget: bool) -> None:
