@@ -60,10 +60,10 @@ def diagram(names: Sequence[str], events: Sequence[Event]) -> str:
     The drawing, without a newline at its end.
 
     >>> print(diagram(["paris", "tokyo"], [Note("paris", "puts 1"), Message("paris", "tokyo")]))
-     paris    tokyo
-       │        │
-    puts 1      │
-       ├───────>│
+     paris   tokyo
+       │       │
+    puts 1     │
+       ├──────>│
     """
     width = [len(name) for name in names]
     lane = {name: index for index, name in enumerate(names)}

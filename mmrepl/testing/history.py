@@ -128,7 +128,9 @@ def checked_history(steps: Sequence[Step]) -> tuple[Step, ...]:
     history = tuple(steps)
     for position, step in enumerate(history):
         if not isinstance(step, STEPS):
-            raise UsageError(f"step {position} of the history is a {type(step).__name__}: expected Put(...) or the like")
+            raise UsageError(
+                f"step {position} of the history is a {type(step).__name__}: expected Put(...) or the like"
+            )
     return history
 
 

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 
 from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mmrepl import BLIND, CausalContext, Dot, Durability, Read, Replica, VersionVector
 from mmrepl.causality.version_vector import EMPTY
@@ -143,7 +144,7 @@ class ReplicationMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._memories)
     @rule(name=_nodes, index=st.integers(0, MEMORIES_MAX - 1), value=_values, deletes=st.booleans())
-    def write_with_old_context(self, name: str, index: int, value: Any, deletes: bool) -> None:  # noqa: FBT001
+    def write_with_old_context(self, name: str, index: int, value: Any, deletes: bool) -> None:
         """Over what somebody read some time ago, here or elsewhere."""
         place, context = self._memories[index % len(self._memories)]
         payload = None if deletes else encode(value)
@@ -202,7 +203,7 @@ class ReplicationMachine(RuleBasedStateMachine):
     # -- rules: processes and clocks
 
     @rule(name=_nodes, power=st.booleans(), kept=st.integers(0, 3))
-    def crash(self, name: str, power: bool, kept: int) -> None:  # noqa: FBT001
+    def crash(self, name: str, power: bool, kept: int) -> None:
         """The process dies, or the whole machine."""
         node = self._up[name]
         if node.replica is None:
@@ -271,13 +272,15 @@ class ReplicationMachine(RuleBasedStateMachine):
             if node.replica is None:
                 self._start(node)
         names = list(self.nodes)
-        for source, target in [*zip(names, names[1:], strict=False), *zip(names[:0:-1], names[-2::-1], strict=False)]:
+        for source, target in [*pairwise(names), *pairwise(names[::-1])]:
             self._tell(source, target)
         self.check()
         replicas = [node.replica for node in self._up.values() if node.replica is not None]
         versions = {replica.version for replica in replicas}
         assert len(versions) == 1, f"the replicas did not converge: {', '.join(map(str, versions))}"
-        assert not any(replica.delta(since=versions.copy().pop()) for replica in replicas), "nothing is new, and yet sent"
+        assert not any(replica.delta(since=versions.copy().pop()) for replica in replicas), (
+            "nothing is new, and yet sent"
+        )
         for place in self._places():
             states = {self._siblings(replica, place) for replica in replicas}
             assert len(states) == 1, f"different siblings of {place} at one version"
@@ -394,5 +397,3 @@ class _Steady(Replica):
 def _abandon(replica: Replica) -> None:
     """The process is gone: nothing is committed any more."""
     replica._closed = True
-
-

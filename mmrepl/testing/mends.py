@@ -28,7 +28,7 @@ MENDS: Final[dict[str, str]] = {
     "order of arrival": "define `decide` and leave `resolve` as it is: that one sorts the siblings.",
     "hash order": "sort what comes out of a set before its order can matter: sorted(items), or"
     " list(dict.fromkeys(items)) to keep the first order.",
-    "memory": "keep nothing between calls: no module-level list, no cache that the answer can be seen in, no attribute.",
+    "memory": "keep nothing between calls: no list of the module, no cache that shows in the answer, no attribute.",
     "other process": "look for what differs between processes: the order of a set, hash(), id(), the locale, the time"
     " zone, an environment variable.",
     "replicas differ": "look for what differs between two calls with the same siblings.",
@@ -39,7 +39,7 @@ MENDS: Final[dict[str, str]] = {
     "never rests": "make merging a value with itself give that value: merge([x, x]) == x.",
     "not idempotent": "make merging a value with itself give that value: drop duplicates, take the maximum in place of"
     " the sum.",
-    "not commutative": "let no argument come first: sort, or take the maximum by something that tells all values apart.",
+    "not commutative": "let no argument come first: sort, or take the maximum of what tells all values apart.",
     "not associative": "keep enough in the merged value to go on merging (a set of parts, not their average), and add"
     " floats in no order that can differ: use math.fsum over the parts, or integers.",
 }

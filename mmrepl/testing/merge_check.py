@@ -79,10 +79,11 @@ def check_merge(
 def _notes(laws: _Laws) -> list[str]:
     if not laws.rewrites:
         return []
-    return [
-        f"it rewrites some values when it first meets them, such as {shortened(laws.rewrites)}: write them in the form that"
-        " it gives, or replicas show the two forms of one value until they merge"
-    ]
+    note = (
+        f"it rewrites some values when it first meets them, such as {shortened(laws.rewrites)}: write them in the form"
+        " that it gives, or replicas show two forms of one value until they merge"
+    )
+    return [note]
 
 
 class _Paired:
@@ -135,7 +136,9 @@ class _Laws:
         self._has["tokyo"] = decode(once)
         twice = self._hear("tokyo", "paris")
         if twice != once:
-            self._broken("not idempotent", "merging a value with itself gives another one", ("x", once), ("x with x", twice))
+            self._broken(
+                "not idempotent", "merging a value with itself gives another one", ("x", once), ("x with x", twice)
+            )
         self.rewrites = self.rewrites or literal(value)
 
     def _try_commutative(self) -> None:
@@ -167,10 +170,13 @@ class _Laws:
         """*target* merges what *source* has, or had. What it had comes first, or last."""
         theirs = self._has[source] if value is None else value
         ours = self._has[target]
-        self._events.append(Message(source, target, "" if theirs is self._has[source] else shortened(literal(theirs), 20)))
+        self._events.append(
+            Message(source, target, "" if theirs is self._has[source] else shortened(literal(theirs), 20))
+        )
         pair = (theirs, ours) if ours_last else (ours, theirs)
         group = tuple(
-            Sibling.of(value, timestamp=place, origin=name) for place, (name, value) in enumerate(zip("ab", pair, strict=True))
+            Sibling.of(value, timestamp=place, origin=name)
+            for place, (name, value) in enumerate(zip("ab", pair, strict=True))
         )
         payload = self._subject.examine(group)
         self._subject.try_hashes(group)
@@ -186,7 +192,9 @@ class _Laws:
 
 def _check_callable(function: Any) -> None:
     if not callable(function):
-        raise UsageError(f"check_merge needs a function of two values, not {function!r} of type {type(function).__name__}")
+        raise UsageError(
+            f"check_merge needs a function of two values, not {function!r} of type {type(function).__name__}"
+        )
     if inspect.iscoroutinefunction(function):
         raise UsageError(f"check_merge needs a plain function, not the coroutine function {name_of(function)}")
     try:

@@ -26,7 +26,7 @@ Told: TypeAlias = tuple[bool, bytes | str | None]
 """True and the bytes of an answer, or False and what was raised."""
 
 START_SECONDS: Final = 30.0
-"""How long the process may take to import the resolver's module."""
+"""How long the process may take to import the resolver's module; and beyond the resolver's own time, to answer."""
 
 HASH_SEEDS: Final = ("20011", "20023")
 """One of these is the process' hash seed: not the one that ours has, if that was said."""
@@ -53,7 +53,7 @@ class OtherProcess:
         environment = os.environ | {"PYTHONHASHSEED": self.hash_seed, VARIABLE: "1", "TZ": "Pacific/Chatham"}
         environment["LC_ALL"] = "tr_TR.UTF-8" if environment.get("LC_ALL") != "tr_TR.UTF-8" else "C"
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ class OtherProcess:
         except OSError as error:
             self.trouble = f"the other process ended: {error}"
             return None
-        answers = self._read(self._seconds * (1 + len(groups)))
+        answers = self._read(START_SECONDS + self._seconds * len(groups))
         if answers is None:
             self.trouble = self.trouble or "the other process did not answer in time"
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from mmrepl import BLIND, Dot, Replica
@@ -141,9 +142,7 @@ class Play:
         try:
             written = replica.put(KEY, decode(read), context=self._subject.guarded_read(replica, KEY).context)
         except UsageError as error:
-            raise found(
-                "grows", f"{self._subject.name} gives a value that cannot be written back: {error}."
-            ) from None
+            raise found("grows", f"{self._subject.name} gives a value that cannot be written back: {error}.") from None
         self._behind[written.dot] = self._behind_all(group)
         self._note(at, f"puts back {value_text(read, 'nothing')}")
         return True
@@ -178,8 +177,7 @@ class Play:
 
     def _exchange(self) -> None:
         names = list(self._replicas)
-        there_and_back = [*zip(names, names[1:], strict=False), *zip(names[:0:-1], names[-2::-1], strict=False)]
-        for source, target in there_and_back:
+        for source, target in [*pairwise(names), *pairwise(names[::-1])]:
             self._deliver(source, target)
 
     def _settle(self, rounds: int) -> None:
@@ -197,7 +195,8 @@ class Play:
             self._clock.ms += 1
             quiet = number >= 2
             kept = len(self._events)
-            if not any([self._write_back(name) for name in self._replicas]):
+            wrote = [self._write_back(name) for name in self._replicas]
+            if not any(wrote):
                 return
             self._exchange()
             if quiet:
@@ -253,7 +252,12 @@ class Play:
 
     def _examine(self, group: Group) -> None:
         if group not in self._answers:
-            self._answers[group] = self._subject.examine(group)
+            payload = self._answers[group] = self._subject.examine(group)
+            first = self._subject.questions[group]
+            if payload != first and self._is_alone():
+                # Where a fresh process can be asked, `_ask_backwards` finds a history that shows it by itself.
+                self._fault("memory", "remembers: since it was first asked about these siblings, its answer changed",
+                            first, payload)  # fmt: skip
             return
         again = self._subject.answer(group)
         if again != self._answers[group]:
@@ -263,6 +267,9 @@ class Play:
                 self._answers[group],
                 again,
             )
+
+    def _is_alone(self) -> bool:
+        return self._other is None or bool(self._other.trouble)
 
     def _compare(self) -> None:
         reads = {name: self._read(name, self._siblings(name)) for name in self._replicas}
@@ -283,7 +290,9 @@ class Play:
         except AssertionError as error:
             verdict, why = False, f" ({error})" if str(error) else ""
         except Exception as error:
-            raise UsageError(f"the invariant raised {type(error).__name__}: {error}; given {', '.join(shown)}") from error
+            raise UsageError(
+                f"the invariant raised {type(error).__name__}: {error}; given {', '.join(shown)}"
+            ) from error
         else:
             why = ""
         if verdict is not None and not verdict:
@@ -339,7 +348,7 @@ class Play:
         self._subject.try_hashes(group)
         where = f"PYTHONHASHSEED={self._other.hash_seed}"
         if not fine:
-            sentence = f"{self._subject.name} answers here and fails in another process ({where}): {answer}"
+            sentence = f"{self._subject.name} answers here and fails in another process ({where}): {_text(answer)}"
             raise found("other process", sentence, given=self._subject.shown(group))
         here, elsewhere = ("this process", ours), ("another process", _bytes(answer))
         sentence = f"{self._subject.name} answers otherwise in another process ({where}, other locale and time zone)."
@@ -370,6 +379,10 @@ def _copy(value: Value) -> Any:
     from mmrepl.values import encode
 
     return decode(encode(value))
+
+
+def _text(answer: bytes | str | None) -> str:
+    return answer if isinstance(answer, str) else repr(answer)
 
 
 def _bytes(answer: bytes | str | None) -> bytes | None:

@@ -33,8 +33,9 @@ class Refuted(MmreplError, AssertionError):
     """
     Something does not keep what it must. The message tells the whole story; its parts are attributes.
 
-    ``kind`` is a word for what is wrong, ``sentence`` says it, ``diagram`` shows the smallest history found, ``answers``
-    holds pairs of who answered and the bytes, ``regression`` is the source of a test, ``mend`` the usual remedy.
+    ``kind`` is a word for what is wrong, ``sentence`` says it, ``diagram`` shows the smallest history found,
+    ``answers`` holds pairs of who answered and the bytes, ``regression`` is the source of a test, ``mend`` the
+    usual remedy.
     """
 
     def __init__(self, fault: Fault, diagram: str, regression: str) -> None:
@@ -49,7 +50,7 @@ class Refuted(MmreplError, AssertionError):
 
 
 class ResolverRefuted(Refuted):
-    """A resolver does not keep what a resolver must. ``history`` holds the steps of the smallest history that shows it."""
+    """A resolver does not keep what a resolver must. ``history`` holds the steps of the smallest history found."""
 
     def __init__(self, fault: Fault, diagram: str, regression: str, history: Sequence[Step]) -> None:
         super().__init__(fault, diagram, regression)

@@ -61,7 +61,12 @@ def _expression(address: Address | None, role: str, name: str) -> tuple[list[str
 
 
 def _test(name: str, kind: str, head: Sequence[str], body: Sequence[str]) -> str:
-    imports = sorted({line for line in head if line.startswith("from ")})
+    names: dict[str, set[str]] = {}
+    for line in head:
+        if line.startswith("from "):
+            module, _, name = line.removeprefix("from ").partition(" import ")
+            names.setdefault(module, set()).update(name.split(", "))
+    imports = [f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)]
     rest = [line for line in head if not line.startswith("from ")]
     function = re.sub(r"\W+", "_", f"test_{name.removeprefix('the ')}_{CLAIMS[kind]}").lower()
     return "\n".join([*imports, *rest, "", "", f"def {function}():", *body])

@@ -1,9 +1,10 @@
 """
 `check_resolver`: one call that tries to refute a resolver.
 
-Four rounds: values that meet once; any history, with late and repeated deltas, partitions and restarts; read-merge-put
-loops, in which what is read is written back by everybody until it comes to rest; and, last because it leaves traces in
-functions that remember, values that meet under other hashes. What fails is shrunk, writes and deliveries together.
+Four rounds: values that meet once; any history, with late and repeated deltas, partitions and restarts; values that
+meet under other hashes (only now, because that leaves traces in functions that remember); and read-merge-put loops, in
+which what is read is written back by everybody until it comes to rest. What fails is shrunk, writes and deliveries
+together.
 """
 
 from __future__ import annotations
@@ -65,16 +66,14 @@ def check_resolver(
             _play(subject, other, invariant, history, hashes=hashes)
 
         few, hashes = max(1, max_examples // 4), False
-        rounds: list[tuple[st.SearchStrategy[list[Step]], int]] = [
-            (meetings(drawn).map(_meet), max_examples),
-            (histories(drawn), max_examples),
-            (meetings(drawn).map(_settle), 0 if subject.resolver.wraps else few),
-            (meetings(drawn).map(_meet), few),
+        rounds: list[tuple[st.SearchStrategy[list[Step]], int, bool]] = [
+            (meetings(drawn).map(_meet), max_examples, False),
+            (histories(drawn), max_examples, False),
+            (meetings(drawn).map(_meet), few, True),
         ]
-        for number, (cases, count) in enumerate(rounds):
-            if not count:
-                continue
-            hashes = number == len(rounds) - 1
+        if not subject.resolver.wraps:
+            rounds.append((meetings(drawn).map(_settle), few, False))
+        for cases, count, hashes in rounds:  # noqa: B007 - attempt reads it
             failure = smallest_failure(cases, attempt, max_examples=count, seeded=seeded)
             if failure is not None:
                 raise _refuted(subject, failure.found, failure.told, failure.case, invariant) from _cause(failure.found)

@@ -13,7 +13,7 @@ import zlib
 from typing import Any
 
 
-class SaltedText(str):  # noqa: FURB189 - it has to be a str
+class SaltedText(str):
     """A str with another hash."""
 
     __slots__ = ()

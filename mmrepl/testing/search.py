@@ -36,12 +36,19 @@ class _Enough(BaseException):
 
 
 def smallest_failure(
-    cases: st.SearchStrategy[Case], attempt: Callable[[Case], Callable[[], str] | None], *, max_examples: int, seeded: int
+    cases: st.SearchStrategy[Case],
+    attempt: Callable[[Case], Callable[[], str] | None],
+    *,
+    max_examples: int,
+    seeded: int,
 ) -> Failure | None:
     """
     The smallest of *cases* on which *attempt* raises Found; None when it did not within *max_examples*.
 
-    A `Found` may carry ``told``, which is called for what else is to be kept. Raises UsageError when there are no cases.
+    A `Found` may carry ``told``, which is called for what else is to be kept.
+
+    Raises:
+        UsageError: there are no cases.
     """
     failures: dict[str, Failure] = {}
 

@@ -41,7 +41,12 @@ from mmrepl.values import INT_MAX, INT_MIN, encode
 def scalars() -> st.SearchStrategy[Value]:
     """None, bools, 64-bit ints, floats with NaN and the infinities, text and bytes."""
     return st.one_of(
-        st.none(), st.booleans(), st.integers(INT_MIN, INT_MAX), st.floats(), st.text(max_size=20), st.binary(max_size=20)
+        st.none(),
+        st.booleans(),
+        st.integers(INT_MIN, INT_MAX),
+        st.floats(),
+        st.text(max_size=20),
+        st.binary(max_size=20),
     )
 
 
@@ -87,9 +92,7 @@ def tables() -> st.SearchStrategy[str]:
 
 def node_ids() -> st.SearchStrategy[NodeId]:
     """A few names, and incarnations small and large."""
-    return st.builds(
-        NodeId, st.sampled_from([*NAMES[:3], "Ω"]), st.sampled_from([0, 1]) | st.integers(0, 2**63 - 1)
-    )
+    return st.builds(NodeId, st.sampled_from([*NAMES[:3], "Ω"]), st.sampled_from([0, 1]) | st.integers(0, 2**63 - 1))
 
 
 def counters() -> st.SearchStrategy[int]:
@@ -161,9 +164,7 @@ def operations() -> st.SearchStrategy[Operation]:
     def uncovered(op: Operation) -> bool:
         return not op.context.covers(op.dot)
 
-    return st.builds(
-        Operation, dots(), tables(), keys(), timestamps(), payloads(), version_vectors()
-    ).filter(uncovered)
+    return st.builds(Operation, dots(), tables(), keys(), timestamps(), payloads(), version_vectors()).filter(uncovered)
 
 
 @st.composite
@@ -285,7 +286,7 @@ def _stored(draw: st.DrawFn, given: st.SearchStrategy[Any]) -> Any:
     except InvalidValue as error:
         if type(value) is not int:
             raise UsageError(f"values gave {value!r}, which cannot be stored: {error}") from None
-        assume(False)  # noqa: FBT003 - an int of more than 64 bits, out of many
+        assume(False)
     return value
 
 
@@ -304,7 +305,7 @@ def of_type(annotation: Any) -> st.SearchStrategy[Any] | None:
     }
     if annotation is Any or annotation is object:
         return json_values()
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
         return plain.get(annotation)
     origin, inside = typing.get_origin(annotation), [of_type(part) for part in typing.get_args(annotation)]
     if origin is None or any(part is None for part in inside):
@@ -354,7 +355,7 @@ def histories(draw: st.DrawFn, drawn: st.SearchStrategy[Any], max_steps: int = 1
         st.builds(steps.Put, names, value),
         pairs.map(lambda pair: steps.Deliver(*pair)),
         st.builds(steps.WriteBack, names),
-        st.builds(steps.Put, names, value, blind=st.just(True)),  # noqa: FBT003
+        st.builds(steps.Put, names, value, blind=st.just(True)),
         st.builds(steps.Delete, names),
         pairs.map(lambda pair: steps.Send(*pair)),
         pairs.map(lambda pair: steps.Arrive(*pair)),

@@ -16,8 +16,6 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
-
 from mmrepl import Read, Replica
 from mmrepl.errors import InvalidValue, MmreplError, ResolverError, UsageError
 from mmrepl.resolvers import Callback, Resolver, Sibling
@@ -47,7 +45,7 @@ class Subject:
         self.name = name_of(given)
         self.address: Address | None = address_of(given)
         self.worker_address = self.address if self.resolver is given else address_of(self.resolver)
-        self.questions: dict[Group, None] = {}  # what it was asked about, in order
+        self.questions: dict[Group, bytes | None] = {}  # what it was asked about, in order, and its first answers
         self.remembers = False  # whether answers were seen to depend on earlier questions
         self._limit = TimeLimit(seconds)
         self._hints: dict[str, Touch] = {}
@@ -79,7 +77,6 @@ class Subject:
 
     def examine(self, group: Group) -> bytes | None:
         """As `answer`, having tried all that this one group can show. Raises Found."""
-        self.questions.setdefault(group)
         payload, touches = self._answer(group, watch=True)
         self._judge_touches(group, touches)
         again = self.answer(group)
@@ -87,6 +84,7 @@ class Subject:
             self._differ("two answers", "gives two answers for the same siblings", ("first", payload), ("then", again))
         if self.function is None:
             self._try_orders(group, payload)
+        self.questions.setdefault(group, payload)
         return payload
 
     def try_hashes(self, group: Group) -> None:
@@ -152,7 +150,7 @@ class Subject:
         if _fingerprint(values) != before:
             raise found(
                 "mutates",
-                f"{self.name} changes what it is given: the list of values, or a value in it, is another one afterwards.",
+                f"{self.name} changes what it is given: the values, or the list of them, are others afterwards.",
                 answers=(("given", before), ("left", _fingerprint(values))),
                 remark="mmrepl gives each call values of its own; anybody else who calls it is harmed.",
             )
@@ -202,9 +200,7 @@ class Subject:
                 "locale": "its answer may depend on the language that the machine is set to",
                 "outside": "its answer may depend on the process or the machine that asks",
             }[touch.kind]
-            raise found(
-                touch.kind, f"{self.name} calls {touch.name} ({touch.where}): {why}.", given=self.shown(group)
-            )
+            raise found(touch.kind, f"{self.name} calls {touch.name} ({touch.where}): {why}.", given=self.shown(group))
 
     def _try_orders(self, group: Group, payload: bytes | None) -> None:
         for other in (group[::-1], group + group[:1]):
@@ -229,7 +225,12 @@ class Subject:
             return encode(f"raised {type(error).__name__}")
 
     def _differ(self, kind: str, what: str, *answers: tuple[str, bytes | None]) -> None:
-        raise found(kind, f"{self.name} {what}.", answers=answers, remark="\n".join(filter(None, [alike(*answers), self.hint()])))
+        raise found(
+            kind,
+            f"{self.name} {what}.",
+            answers=answers,
+            remark="\n".join(filter(None, [alike(*answers), self.hint()])),
+        )
 
 
 def alike(one: tuple[str, bytes | None], other: tuple[str, bytes | None]) -> str:
@@ -284,9 +285,8 @@ def name_of(given: Any) -> str:
 
 
 def _fingerprint(values: list[Any]) -> bytes:
-    """What tells whether values were changed; siblings stand for themselves."""
-    plain = [attrs.asdict(value, recurse=False) if isinstance(value, Sibling) else value for value in values]
+    """What tells whether values were changed; siblings, which cannot be, count by their names."""
     try:
-        return encode([repr(value) if type(value) is dict and "dot" in value else value for value in plain], VIEW_LIMITS)
+        return encode([repr(value) if isinstance(value, Sibling) else value for value in values], VIEW_LIMITS)
     except InvalidValue as error:
         return encode(f"no values any more: {error}")

@@ -8,7 +8,7 @@ touch clocks and files of their own accord, and are let be.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import gc
 import os
 import random
@@ -53,7 +53,7 @@ _LET_BE: Final = frozenset(
     ["logging", "warnings", "traceback", "linecache", "importlib", "_frozen_importlib", "_frozen_importlib_external"]
 )
 _ENVIRONMENT: Final = type(os.environ).__getitem__.__code__
-_SHARED_DICE: Final = random._inst  # type: ignore[attr-defined]
+_SHARED_DICE: Final = random._inst
 
 
 def watched(function: Callable[..., Answer], *arguments: Any) -> tuple[Answer, list[Touch]]:
@@ -110,7 +110,7 @@ def _meaning(callee: Any) -> tuple[str, str] | None:
             return "outside", name
     if owner is _SHARED_DICE or isinstance(owner, random.SystemRandom):
         return "dice", f"random.{name}"
-    if isinstance(owner, type) and issubclass(owner, datetime.date) and name in {"now", "today", "utcnow"}:
+    if isinstance(owner, type) and issubclass(owner, dt.date) and name in {"now", "today", "utcnow"}:
         return "clock", f"{owner.__name__}.{name}"
     if name == "pop" and type(owner) is set:
         return "hint", "set.pop"

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from mmrepl.ports import Commit, Durability
 from mmrepl.storage import MemoryDisk, MemoryStorage, SqliteStorage
 from mmrepl.storage.identity import wall_ms
+from mmrepl.storage.loaded import LoadedStore
+from mmrepl.testing.storage_suite import Died
 
 
 class MemoryPlace:
@@ -23,6 +25,30 @@ class MemoryPlace:
 
     def crash(self, storage: MemoryStorage) -> None:
         self.disk.crash()
+
+    def lose_power(self, storage: MemoryStorage) -> None:
+        self.disk.lose_power(keep_count=1)
+
+    def open_dying(self, touches: int) -> MemoryStorage:
+        return DyingMemory(self.disk, touches)
+
+
+class DyingMemory(MemoryStorage):
+    """Dies before or after a commit."""
+
+    def __init__(self, disk: MemoryDisk, touches: int) -> None:
+        super().__init__(disk)
+        self._touches = touches
+
+    def commit(self, commit: Commit, durability: Durability) -> None:
+        self._touch()
+        super().commit(commit, durability)
+        self._touch()
+
+    def _touch(self) -> None:
+        self._touches -= 1
+        if self._touches < 0:
+            raise Died
 
 
 class SqlitePlace:
@@ -60,10 +86,18 @@ class SqlitePlace:
             storage.close()
 
     def crash(self, storage: SqliteStorage) -> None:
-        """The process dies: the files stay as they are now, and the lock is gone."""
-        files = self.picture()
+        """The process dies: the files stay as they are now (or were when it died), and the lock is gone."""
+        files = getattr(storage, "last_picture", None) or self.picture()
         storage.close()
         self.put_back(files)
+
+    def lose_power(self, storage: SqliteStorage) -> None:
+        """The machine dies, though the disk is kind and keeps what was not synced."""
+        self.crash(storage)
+        self.machine.boot += " and another"
+
+    def open_dying(self, touches: int) -> SqliteStorage:
+        return DyingSqlite(self, touches)
 
     def picture(self) -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (self.path, self.wal) if path.exists()}
@@ -111,3 +145,28 @@ class FlakyConnection:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
+
+
+class DyingSqlite(SqliteStorage):
+    """Dies before a statement, or after it; remembers what the files were like then."""
+
+    def __init__(self, place: SqlitePlace, touches: int) -> None:
+        machine = place.machine
+        super().__init__(place.path, wall_ms=lambda: wall_ms() - machine.lag_ms, boot_id=lambda: machine.boot)
+        self._place, self._touches = place, touches
+        self.last_picture: dict[Path, bytes] | None = None
+
+    def load(self) -> LoadedStore:
+        loaded = super().load()
+        FlakyConnection(self, self._touch, self._touch)
+        return loaded
+
+    def close(self) -> None:
+        self._touches = 1 << 30  # the test tidies up: this is nothing that the dead process does
+        super().close()
+
+    def _touch(self, _sql: str) -> None:
+        self._touches -= 1
+        if self._touches < 0 and self.last_picture is None:
+            self.last_picture = self._place.picture()
+            raise Died

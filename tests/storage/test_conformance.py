@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmrepl.errors import ClosedError, UsageError
 from mmrepl.ports import Commit, Durability
 from mmrepl.storage import MemoryDisk, MemoryStorage
-from mmrepl.storage.memory import Contents
-from tests.storage.conformance import FACTS, Place, reopened, state
+from mmrepl.testing.storage_suite import StorageSuite, state
 from tests.storage.places import MemoryPlace, SqlitePlace
 
-PLACES: dict[str, Callable[[Path], Place]] = {"memory": lambda _folder: MemoryPlace(), "sqlite": SqlitePlace}
+
+class TestMemory(StorageSuite):
+    def place(self, folder: Path) -> MemoryPlace:
+        return MemoryPlace()
 
 
-@pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS.keys())
-@pytest.mark.parametrize("kind", PLACES)
-def test_conformance(kind: str, fact: Callable[[Place], None], tmp_path: Path):
-    """The storage keeps this fact."""
-    fact(PLACES[kind](tmp_path))
-
-
-keys = st.integers(0, 6)
-bodies = st.binary(max_size=4)
-commits = st.builds(
-    Commit,
-    batches=st.dictionaries(keys, bodies, max_size=3),
-    drop_batches=st.none() | st.tuples(keys, keys),
-    segments=st.dictionaries(keys, st.none() | bodies, max_size=2),
-    meta=st.dictionaries(st.sampled_from("abc"), st.none() | bodies, max_size=2),
-)
-steps = st.lists(st.tuples(st.sampled_from(["commit", "commit", "commit", "close", "crash"]), commits,
-                           st.sampled_from(Durability)), max_size=25)  # fmt: skip
-
-
-@settings(max_examples=25, deadline=None)
-@given(steps=steps)
-@pytest.mark.parametrize("kind", PLACES)
-def test_any_history_leaves_what_the_dumb_twin_holds(kind: str, steps: list[tuple[str, Commit, Durability]]):
-    """Through closings and deaths of the process nothing that was committed is lost, changed or doubted."""
-    with tempfile.TemporaryDirectory() as folder:
-        place, twin = PLACES[kind](Path(folder)), Contents()
-        storage = place.open()
-        storage.load()
-        for verb, commit, durability in steps:
-            if verb == "commit":
-                storage.commit(commit, durability)
-                twin.apply(commit)
-                continue
-            place.crash(storage) if verb == "crash" else storage.close()
-            storage = place.open()
-            loaded = storage.load()
-            assert loaded.doubt is None
-            assert state(loaded) == (dict(twin.batches), dict(twin.segments), twin.meta)
-        storage.close()
-        assert reopened(place) == (dict(twin.batches), dict(twin.segments), twin.meta)
+class TestSqlite(StorageSuite):
+    def place(self, folder: Path) -> SqlitePlace:
+        return SqlitePlace(folder)
 
 
 def test_memory_without_a_disk_keeps_nothing_and_cannot_be_backed_up(tmp_path: Path):

@@ -14,7 +14,7 @@ from mmrepl.ports import Commit, Durability
 from mmrepl.storage import sqlite_schema as schema
 from mmrepl.storage import verify
 from mmrepl.storage.verify import PROBLEMS_MAX, Report
-from tests.storage.conformance import State, state
+from mmrepl.testing.storage_suite import State, state
 from tests.storage.places import SqlitePlace, names
 
 SYNC = Durability.SYNC

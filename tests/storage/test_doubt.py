@@ -20,7 +20,7 @@ from mmrepl.storage import sqlite_schema as schema
 from mmrepl.storage import verify, wal_tail
 from mmrepl.storage.identity import Identity, Surroundings, judge
 from mmrepl.storage.sqlite import CALM_COMMITS, SqliteStorage
-from tests.storage.conformance import state
+from mmrepl.testing.storage_suite import state
 from tests.storage.places import SqlitePlace
 
 SYNC, NONE = Durability.SYNC, Durability.NONE

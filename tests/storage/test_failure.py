@@ -12,7 +12,7 @@ from mmrepl.errors import ClosedError, DiskFull, StorageError, StoreFailed, Usag
 from mmrepl.ports import Commit, Durability
 from mmrepl.storage import SqliteStorage, verify
 from mmrepl.storage.sqlite import CHECKPOINT_PAGES
-from tests.storage.conformance import reopened, state
+from mmrepl.testing.storage_suite import reopened, state
 from tests.storage.places import FlakyConnection, SqlitePlace, names
 
 SYNC, NONE = Durability.SYNC, Durability.NONE
