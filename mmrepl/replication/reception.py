@@ -115,7 +115,7 @@ class Reception:
         peer.differences = policy_differences(link.ours, theirs)
         link.peer = peer
         self._core.clocks.heard(peer.name, theirs.wall_ms, now_ms)
-        self._core.local.store.hlc.ceiling = self._core.clocks.ceiling(now_ms, theirs.max_drift_ms)
+        self._core.look_at_clocks(now_ms)
         if acceptable(theirs.hlc, wall_ms, self._core.limits.max_drift_ms):
             self._core.local.store.hlc.observe(theirs.hlc)
         self._core.members.met(node, theirs.address, link.dialled)
