@@ -589,11 +589,13 @@ class MultiMaster:
         watermark = VersionVector() if self.members.expected else self.acks.stable()
         self._watermark = watermark
         store, options = self.local.store, self.options
-        position = store.log.prefix_below(watermark)
+        position, least = store.log.prefix_below(watermark), options.cut_operations
         if store.log.end >= self._next_look:
             self._next_look = store.log.end + options.log.slack()
-            position = max(position, options.log.position(store.log, self._wall_ms))
-        if position - store.log.start >= options.cut_operations:
+            beyond = options.log.position(store.log, self._wall_ms)
+            if beyond - store.log.start >= options.log.slack():  # a bound is kept, however small it is
+                position, least = max(position, beyond), min(least, options.log.slack())
+        if position - store.log.start >= least:
             # only what the cut settles can be forgotten; both walk over much, and write much, so not for a trifle
             store.forget(watermark)
             self.local.upkeep(position=position)
