@@ -103,6 +103,7 @@ class Replica(TableView, TableHost):
                 name, storage, rng or system_rng(), default=default, tables=tables, limits=limits
             )
             self._store = self._core.store
+            self._store.keyspace.observed = False  # until somebody listens
             self._table_of: dict[str, Table] = {}
             self._closed = False
             self._commit(self._core.store.log.end, Durability.SYNC)
@@ -214,7 +215,9 @@ class Replica(TableView, TableHost):
 
         It runs in the thread that wrote or merged, without locks held; what it raises is raised there.
         """
-        self._listeners.append(listener)
+        with self._lock:
+            self._listeners.append(listener)
+            self._store.keyspace.observed = True
 
     # -- upkeep
 
@@ -429,7 +432,7 @@ class Replica(TableView, TableHost):
 
     def _take_events(self) -> list[SiblingsEvent]:
         events, self._store.keyspace.events = self._store.keyspace.events, []
-        return [siblings_event(self._store, event) for event in events] if self._listeners else []
+        return [siblings_event(self._store, event) for event in events]
 
     def _tell(self, events: Iterable[SiblingsEvent]) -> None:
         for event in events:

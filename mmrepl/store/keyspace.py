@@ -26,11 +26,18 @@ from mmrepl.store.table import Table
 class Record:
     """Siblings and joint context of a key that needs more than an int. Packed dots, ascending."""
 
-    __slots__ = ("context", "dots")
+    __slots__ = ("_context", "dots")
 
-    def __init__(self, dots: list[int], context: dict[int, int]) -> None:
+    def __init__(self, dots: list[int], context: dict[int, int] | None = None) -> None:
         self.dots = dots
-        self.context = context  # origin index -> counter; covers every one of the dots
+        self._context = context  # None: what the dots say, each its own origin's past, by far the usual case
+
+    @property
+    def context(self) -> dict[int, int]:
+        """Origin index to counter; covers every one of the dots. Not to be changed."""
+        if self._context is not None:
+            return self._context
+        return {dot >> COUNTER_BITS: dot & COUNTER_MAX for dot in self.dots}
 
     def __repr__(self) -> str:
         return f"Record(dots={self.dots}, context={self.context})"
@@ -69,6 +76,7 @@ class Keyspace:
         self.retain = retain
         self.tables: dict[int, Table] = {}  # by our number of the table
         self.events: list[SiblingsAppeared | SiblingsVanished] = []  # taken by whoever tells people
+        self.observed = True  # whether anybody takes events
         self.lost_count = 0  # values that met a concurrent one: in each such meeting one does not win
         self.siblings_max = 1  # the most siblings that a key has had
 
@@ -157,8 +165,21 @@ class Keyspace:
                 table.unsettled.add(key)
             elif table.absent:
                 table.absent.discard(key)
+        elif state.__class__ is int:
+            self._meet(table, key, state, dot, payload)
         else:
             self._merge(table, key, state, dot, position, None)
+
+    def _meet(self, table: Table, key: str, state: int, dot: int, payload: bytes | None) -> None:
+        """What `_merge` does where two plain writes of two origins meet: neither has seen the other."""
+        dots = [state, dot] if state < dot else [dot, state]
+        table.states[key] = Record(dots)
+        table.unsettled.add(key)
+        self.lost_count += 1
+        if payload is None or key in table.absent:
+            self._note_absence(table, key, dots)
+        if self.observed or self.siblings_max < 2:
+            self._note_events(table, key, [state], dots)
 
     def _merge(
         self, table: Table, key: str, state: State | None, dot: int, position: int, context: Context | None, *,
@@ -197,7 +218,8 @@ class Keyspace:
                 self.lost_count += 1
             after.append(dot)
             after.sort()
-        seen[origin] = max(seen.get(origin, 0), counter)
+        if seen.get(origin, 0) < counter:
+            seen[origin] = counter
         for index, known in joint.items():
             if known > seen.get(index, 0):
                 seen[index] = known
@@ -221,9 +243,11 @@ class Keyspace:
             table.absent.discard(key)
 
     def _is_absent(self, table: Table, dots: list[int]) -> bool:
-        if table.resolver.selects and len(dots) > 1:
-            dots = [self.winner(dots)]
-        return all(self._log.columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is None for dot in dots)
+        columns = self._log.columns
+        tombstones = [dot for dot in dots if columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is None]
+        if not tombstones or len(tombstones) == len(dots):
+            return bool(tombstones) or not dots
+        return table.resolver.selects and self.winner(dots) in tombstones
 
     def winner(self, dots: list[int]) -> int:
         """The last in canonical order: timestamp, then origin, then counter."""
@@ -238,8 +262,9 @@ class Keyspace:
     def _note_events(self, table: Table, key: str, before: list[int], after: list[int]) -> None:
         if len(after) > 1 and after != before:
             self.siblings_max = max(self.siblings_max, len(after))
-            self.events.append(SiblingsAppeared(table.name, key, tuple(after)))
-        elif len(before) > 1 >= len(after):
+            if self.observed:
+                self.events.append(SiblingsAppeared(table.name, key, tuple(after)))
+        elif self.observed and len(before) > 1 >= len(after):
             self.events.append(SiblingsVanished(table.name, key, tuple(after)))
 
     # -- dropping, with proof

@@ -67,8 +67,10 @@ class Store:
 
     def start_over(self, node: NodeId) -> None:
         """Forget everything and become *node*; the clock goes on. Tables that were handed out are no longer ours."""
+        before = self.keyspace
         self.log = OpLog()
-        self.keyspace = Keyspace(self.log, retain=self.keyspace.retain)
+        self.keyspace = Keyspace(self.log, retain=before.retain)
+        self.keyspace.observed = before.observed
         self.own = self.log.origin(node)
         self.watermark = EMPTY
         self.forgotten_count = 0
