@@ -44,6 +44,7 @@ class LoopThread:
         self._entered: Future[None] = Future()
         self._entered.set_running_or_notify_cancel()  # who waits for it may give up; it does not
         self._failure: BaseException | None = None  # what *leave* raised; told once
+        self._ended = threading.Event()  # the last thing that the thread does
         self._thread = threading.Thread(target=self._run, name=f"mmrepl-{name}", daemon=True)
 
     # -- life
@@ -80,9 +81,11 @@ class LoopThread:
             return
         with suppress(RuntimeError):  # it has ended already
             loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        # Do not wait in `join`: a KeyboardInterrupt in the midst of it can leave the thread's own lock released twice
+        # over (CPython 3.11), and every later look at the thread raises RuntimeError.
+        if not self._ended.wait(timeout):
             raise WaitTimeout(f"{self._name}: its end did not come within {timeout:g} s")
+        self._thread.join()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -102,6 +105,7 @@ class LoopThread:
                 left = list(self._waiting)
             for future in left:
                 future.cancel()
+            self._ended.set()
 
     def _its_loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None
