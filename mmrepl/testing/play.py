@@ -337,13 +337,19 @@ class Play:
     def _judge(self, group: Group, *, fine: bool, answer: bytes | str | None) -> None:
         """Compare what another process answered with what was answered here."""
         ours = self._answers[group]
-        if (fine and answer == ours) or self._subject.remembers:
+        if (fine and answer == ours) or self._subject.memory is not None:
             return
         assert self._other is not None
         # Our module has been asked other things before. If that is the reason, it is memory, and a history shows it.
         after_all = self._other.ask([*self._subject.questions, group])
         if after_all is not None and after_all[-1] == (True, ours):
-            self._subject.remembers = True
+            self._subject.memory = self._found(
+                "memory",
+                f"remembers: after {len(self._subject.questions)} other questions it answers otherwise than at first",
+                _bytes(answer),
+                ours,
+            )
+            self._subject.memory.told = self.diagram
             return
         self._subject.try_hashes(group)
         where = f"PYTHONHASHSEED={self._other.hash_seed}"
@@ -356,8 +362,11 @@ class Play:
         raise found("other process", sentence, answers=(here, elsewhere), remark=remark)
 
     def _fault(self, kind: str, what: str, one: bytes | None, other: bytes | None) -> None:
+        raise self._found(kind, what, one, other)
+
+    def _found(self, kind: str, what: str, one: bytes | None, other: bytes | None) -> Found:
         answers = (("one answer", one), ("the other", other))
-        raise found(kind, f"{self._subject.name} {what}.", answers=answers, remark=self._subject.hint())
+        return found(kind, f"{self._subject.name} {what}.", answers=answers, remark=self._subject.hint())
 
     # -- replicas
 

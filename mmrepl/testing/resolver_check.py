@@ -57,26 +57,32 @@ def check_resolver(
     _stop_in_worker()
     drawn = values_for(values, resolver)
     seeded = default_seed() if seed is None else seed
-    plays = 0
+    plays, hashes, few = 0, False, max(1, max_examples // 4)
+    last: Sequence[Step] = ()  # the history that was played when it was seen that the subject remembers
     with Subject(resolver, seconds) as subject, _other(subject, seconds, wanted=other_process) as other:
 
         def attempt(history: Sequence[Step]) -> None:
-            nonlocal plays
+            nonlocal plays, last
             plays += 1
+            known = subject.memory
             _play(subject, other, invariant, history, hashes=hashes)
+            last = history if subject.memory is not known else last
 
-        few, hashes = max(1, max_examples // 4), False
-        rounds: list[tuple[st.SearchStrategy[list[Step]], int, bool]] = [
-            (meetings(drawn).map(_meet), max_examples, False),
-            (histories(drawn), max_examples, False),
-            (meetings(drawn).map(_meet), few, True),
-        ]
-        if not subject.resolver.wraps:
-            rounds.append((meetings(drawn).map(_settle), few, False))
-        for cases, count, hashes in rounds:  # noqa: B007 - attempt reads it
+        def look(cases: st.SearchStrategy[list[Step]], count: int) -> None:
             failure = smallest_failure(cases, attempt, max_examples=count, seeded=seeded)
             if failure is not None:
                 raise _refuted(subject, failure.found, failure.told, failure.case, invariant) from _cause(failure.found)
+
+        look(meetings(drawn).map(_meet), max_examples)
+        look(histories(drawn), max_examples)
+        if subject.memory is not None:  # over all these plays; it remains to find one that shows it by itself
+            look(meetings(drawn).map(_meet), 5 * max_examples)
+            raise _refuted(subject, subject.memory, subject.memory.told(), last, invariant)
+        hashes = True
+        look(meetings(drawn).map(_meet), few)
+        hashes = False
+        if not subject.resolver.wraps:
+            look(meetings(drawn).map(_settle), few)
         return Checked(subject.name, plays, len(subject.questions), tuple(_notes(subject, other, wanted=other_process)))
 
 

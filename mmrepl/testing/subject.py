@@ -46,7 +46,7 @@ class Subject:
         self.address: Address | None = address_of(given)
         self.worker_address = self.address if self.resolver is given else address_of(self.resolver)
         self.questions: dict[Group, bytes | None] = {}  # what it was asked about, in order, and its first answers
-        self.remembers = False  # whether answers were seen to depend on earlier questions
+        self.memory: Found | None = None  # set when an answer was seen to depend on questions of earlier plays
         self._limit = TimeLimit(seconds)
         self._hints: dict[str, Touch] = {}
 
