@@ -22,12 +22,14 @@ from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.drift import PeerClocks
 from mmrepl.effects import Effects, Envelope
-from mmrepl.errors import FrameError, LogTruncated, PeerError, StampAhead, UsageError
+from mmrepl.errors import FrameError, LogTruncated, PeerError, UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.greeting import Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
-from mmrepl.replication.local import DELTA_OPERATIONS, LocalCore, after, new_incarnation
+from mmrepl.replication.identity import Identity
+from mmrepl.replication.intake import Intake
+from mmrepl.replication.local import LocalCore
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import FRUITLESS, Puller
@@ -36,7 +38,6 @@ from mmrepl.replication.reception import Reception
 from mmrepl.replication.rejoin import Rejoin
 from mmrepl.replication.transfer import Transfers
 from mmrepl.replication.waiters import Acknowledged, Waiters
-from mmrepl.store.store import Applied
 from mmrepl.store.table import Table
 from mmrepl.types import Limits, NodeId
 from mmrepl.wire.codec import encode
@@ -59,9 +60,6 @@ from mmrepl.wire.messages import (
 
 COMPLAINTS = 32
 """So many of the latest complaints about peers are kept for status."""
-
-RECOVERIES = 8
-"""So often a run of the process believes that it is an old copy of itself. Once is the rule, twice bad luck."""
 
 SILENCE_MS = 10_000
 """A connection on which nothing has come for so long is closed; its address is dialled again."""
@@ -105,7 +103,9 @@ class MultiMaster:
         self.waiters = Waiters()
         self.transfers = Transfers(local)
         self.rejoin = Rejoin(local, meta)
-        self.puller = Puller(local, self.limits, self._apply, self._want, self._install, self._blame)
+        self.identity = Identity(self)
+        self.intake = Intake(self)
+        self.puller = Puller(local, self.limits, self.intake.apply, self._want, self.intake.install, self._blame)
         self.hearsay = Hearsay(self)
         self._reception = Reception(self)
         self._pusher = Pusher(local, self._is_own)
@@ -116,7 +116,6 @@ class MultiMaster:
         self._send: list[Envelope] = []
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
-        self._recovery_count = 0
         self._insisted_count = 0
         self._insist_after_ms = 0
         self._more = False  # whether a peer has more to get than a turn gives
@@ -124,7 +123,6 @@ class MultiMaster:
         self._next_look = 0  # position of the log at which its policy is asked again
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
-        self._applied_from: dict[NodeId, str] = {}  # origin -> peer that brought its latest operation
         self._view_changed()
 
     @property
@@ -212,13 +210,13 @@ class MultiMaster:
         else:
             peer.detector.heard(now_ms)
             if isinstance(message, Delta):
-                self._delta(peer, message, now_ms, wall_ms)
+                self.intake.delta(peer, message, now_ms, wall_ms)
             elif isinstance(message, Digest):
-                self._digest(peer, message, now_ms)
+                self.intake.digest(peer, message, now_ms)
             elif isinstance(message, Snapshot):
-                self._snapshot(peer, message, now_ms, wall_ms)
+                self.intake.snapshot(peer, message, now_ms, wall_ms)
             elif isinstance(message, Ask):
-                self._ask(peer, message, now_ms)
+                self.intake.ask(peer, message, now_ms)
             elif isinstance(message, Prune):
                 known = self.local.store.log.known
                 peer.pruned.update(node for origin in message.origins if known(node := NodeId(*origin)) is not None)
@@ -233,30 +231,6 @@ class MultiMaster:
 
     # -- greeting
 
-    def _recover_identity(self, name: str, vector: VersionVector) -> None:
-        """
-        If a peer has seen more of our counter than we made, this is an old copy, and somebody else from now on.
-
-        That may close every connection, this one included. Raises PeerError for a peer that claims it without end.
-        """
-        store = self.local.store
-        node, head, claimed = store.node, store.own.head, vector.counter(store.node)
-        if claimed <= head:
-            self.rejoin.confirmed(claimed)
-            return
-        if self._recovery_count >= RECOVERIES:
-            raise PeerError(
-                f"{name!r} claims {claimed} operations of {node}, which has made {head}: not believed again"
-            )
-        self._recovery_count += 1
-        self.local.doubt = f"{name!r} has seen {claimed} operations of {node}, this store had {head}: an old copy"
-        if self.rejoin.has_suspects():
-            self._start_over(vector, is_old_copy=True)
-        else:
-            self.local.become(new_incarnation(node.name, self._rng))
-            self.rejoin.opened()
-            self.members.became(store.node)
-
     def _refused(self, link: Link, message: Refuse, now_ms: int) -> None:
         """The other side closes the connection, and says why."""
         name = link.theirs.name if link.theirs is not None else link.dialled
@@ -268,33 +242,14 @@ class MultiMaster:
             assert link.theirs is not None
             seen = from_wire(link.theirs.vector)
             if message.code == "rejoin":
-                self.start_over(seen)
+                self.identity.start_over(seen)
             else:
-                self._start_over(seen, is_old_copy=message.code == "equivocation")
+                self.identity.begin_again(seen, is_old_copy=message.code == "equivocation")
         self._close.append((link.number, text))
         self.disconnected(link.number, text, now_ms)
         if message.code not in ("duplicate", "self", "leaving"):
             self._complain(f"{shown(name)} refused us: {text}")
         self._notify.append(PeerChanged(name, PeerState.GONE, text))
-
-    def start_over(self, seen: VersionVector) -> None:
-        """Become a newcomer to the cluster of somebody who has *seen* so much, and leave our own, if there was one."""
-        self._start_over(seen, is_old_copy=False)
-        self.members.start_over(self.local.store.node)
-        self._view_changed()
-
-    def _start_over(self, seen: VersionVector, *, is_old_copy: bool) -> None:
-        """Set aside what *seen* does not cover, and begin again as a new incarnation (see `rejoin`)."""
-        node = new_incarnation(self.local.store.node.name, self._rng)
-        self.rejoin.start_over(seen, node, is_old_copy=is_old_copy)
-        self.local.demand(self.options.durability)
-        self.members.became(self.local.store.node)
-        self.transfers.incoming = self.transfers.whole = None
-        self._applied_from.clear()
-        self.acks = AckMatrix(self.members.name, self.members.view)
-        self._watermark = VersionVector()
-        for link in list(self._links.values()):
-            self._refuse(link, Refusal("duplicate", f"{self.members.name!r} starts over as {self.local.store.node}"))
 
     def _blame(self, name: str, error: PeerError) -> None:
         """What a peer sent earlier is no good: it costs that peer its connection."""
@@ -321,135 +276,6 @@ class MultiMaster:
         self.disconnected(link.number, refusal.text, 0)
 
     # -- what peers say
-
-    def _delta(self, peer: Peer, delta: Delta, now_ms: int, wall_ms: int) -> None:
-        self.puller.receive(peer, delta, now_ms, wall_ms)
-        self.puller.retry(self.peers.values(), wall_ms)
-
-    def _apply(self, peer: Peer, delta: Delta) -> Applied:
-        """The one door for what others wrote."""
-        store = self.local.store
-        nodes = delta.batch.node_ids()
-        heads = [0 if (columns := store.log.known(node)) is None else columns.head for node in nodes]
-        applied = store.apply(delta.batch)
-        self.local.demand(self.options.durability)
-        if delta.ack:
-            peer.ack_at = store.log.end
-        if peer.eager:  # what comes from it need not go back to it
-            peer.sent = after(peer.sent, delta.batch)
-        peer.received_count += applied.fresh + applied.known
-        if applied.fresh:
-            for node, head in zip(nodes, heads, strict=True):
-                if store.log.origin(node).head > head:
-                    self._applied_from[node] = peer.name
-        if applied.known:
-            peer.duplicate_count += applied.known
-            self._prune_what_came_twice(peer, nodes, heads)
-        return applied
-
-    def _prune_what_came_twice(self, peer: Peer, nodes: list[NodeId], heads: list[int]) -> None:
-        """Origins of which *peer* brought nothing new, and somebody else does."""
-        log = self.local.store.log
-        unchanged = (node for node, head in zip(nodes, heads, strict=True) if log.origin(node).head == head)
-        self._prune(peer, {node for node in unchanged if self._applied_from.get(node) not in (None, peer.name)})
-
-    def _prune(self, peer: Peer, twice: set[NodeId]) -> None:
-        """These origins reached us before *peer* brought them: one of the two ways goes. Never the writer's own."""
-        for node in sorted(twice):
-            relay = self.peers.get(self._applied_from[node]) if node.name == peer.name else peer
-            if relay is not None and relay.link is not None and relay.name != node.name:
-                self._send.append(Envelope(relay.link, Prune([(node.name, node.incarnation)])))
-
-    def _digest(self, peer: Peer, digest: Digest, now_ms: int) -> None:
-        vector = from_wire(digest.vector)
-        self.clocks.heard(peer.name, digest.wall_ms, now_ms)
-        self._recover_identity(peer.name, vector)
-        if peer.link is None:
-            return  # we have started over
-        if digest.want:  # what it has applied, durable or not: enough to know what to send, no acknowledgement
-            self._wanted(peer, vector, now_ms)
-            return
-        self.hearsay.digest(peer, digest, vector)
-        self.puller.noticed(peer, now_ms)
-        if self.members.view not in (digest.view, peer.members_told) and peer.link is not None:
-            peer.members_told = self.members.view
-            self._send.append(Envelope(peer.link, self.members.message()))
-        self._consider_live(peer)
-
-    def _wanted(self, peer: Peer, vector: VersionVector, now_ms: int) -> None:
-        """It lacks something and asks us: all that it lacks, now, and these origins from now on."""
-        peer.sent = vector
-        lacking = vector.lacks(self.local.durable_vector)
-        peer.eager = peer.live = True
-        peer.pruned.difference_update(lacking)
-        if any(first <= self.local.store.log.origin(node).base - 1 for node, (first, _) in lacking.items()):
-            self._offer_snapshot(peer, now_ms)
-
-    def _offer_snapshot(self, peer: Peer, now_ms: int) -> None:
-        assert peer.link is not None
-        peer.live = False
-        self._send.extend(Envelope(peer.link, chunk) for chunk in self.transfers.begin(peer, self.instance, now_ms))
-
-    def _consider_live(self, peer: Peer, newest: int = DELTA_OPERATIONS) -> None:
-        """
-        Push to a peer that lacks nothing but our own *newest* writes.
-
-        When it has lacked more, or others' writes, it asks for them: us or somebody else, and must not get them twice.
-        """
-        if peer.live or peer.link is None or peer.capture is not None:
-            return
-        lacking = peer.known.lacks(self.local.durable_vector)
-        if all(self._is_own(node) for node in lacking):
-            floor = self.local.store.log.floor()
-            reached = all(first > floor.counter(node) for node, (first, _) in lacking.items())
-            peer.live = reached and sum(last - first + 1 for first, last in lacking.values()) <= newest
-
-    def _ask(self, peer: Peer, ask: Ask, now_ms: int) -> None:
-        chunks = self.transfers.asked(peer, ask, now_ms)
-        if chunks is None:
-            self._offer_snapshot(peer, now_ms)
-        else:
-            assert peer.link is not None
-            self._send.extend(Envelope(peer.link, chunk) for chunk in chunks)
-
-    def _snapshot(self, peer: Peer, chunk: Snapshot, now_ms: int, wall_ms: int) -> None:
-        pull, incoming = self.puller.pull, self.transfers.incoming
-        # From whom we asked; else from whoever began first: two that begin by themselves must not take turns.
-        wanted = pull.peer is peer if pull is not None else incoming is None or incoming.sender == peer.name
-        asks = self.transfers.received(peer, chunk, wanted=wanted)
-        assert peer.link is not None
-        self._send.extend(Envelope(peer.link, ask) for ask in asks)
-        if asks or wanted:
-            self.puller.progress(peer, now_ms)
-        if self.transfers.is_whole():
-            self.puller.retry(self.peers.values(), wall_ms)
-            pull = self.puller.pull
-            if pull is not None and pull.peer is peer and not self.transfers.is_whole():
-                self.puller.ask(peer, now_ms)  # what was written meanwhile
-
-    def _install(self, wall_ms: int) -> str | None:
-        """Install the snapshot that has come whole; the name of its sender when it has to wait for its stamps."""
-        whole = self.transfers.whole
-        if whole is None:
-            return None
-        batches = [batch for _, batch in sorted(whole.chunks.items())]
-        try:
-            for batch in batches:
-                self.local.check_stamps(batch, wall_ms)
-        except StampAhead:
-            for batch in batches:
-                self.puller.note_ahead(batch, wall_ms)
-            return whole.sender
-        self.transfers.whole = None
-        try:
-            self._recover_identity(whole.sender, whole.clock)
-            self.local.install(whole.clock, batches)
-        except PeerError as error:
-            self._blame(whole.sender, error)
-            return None
-        self.local.demand(self.options.durability)
-        self.transfers.installed_count += 1
-        return None
 
     def _members(self, message: Members) -> None:
         self.members.merge(message)
@@ -656,7 +482,7 @@ class MultiMaster:
             try:
                 frames = self._pusher.push(peer, ack=bool(self.waiters))
             except LogTruncated:
-                self._offer_snapshot(peer, now_ms)
+                self.intake.offer_snapshot(peer, now_ms)
                 continue
             self._send.extend(Envelope(peer.link, frame) for frame in frames)
             self._more = self._more or len(frames) == FRAMES_A_TURN

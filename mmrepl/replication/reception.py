@@ -120,7 +120,7 @@ class Reception:
             self._core.local.store.hlc.observe(theirs.hlc)
         self._core.members.met(node, theirs.address, link.dialled)
         self._core._view_changed()
-        self._core._recover_identity(peer.name, vector)
+        self._core.identity.recover(peer.name, vector)
         if not self._core.is_up(link.number):
             return  # we have started over: everybody is greeted anew
         self._core._send.append(Envelope(link.number, self._core.members.message()))
@@ -131,7 +131,7 @@ class Reception:
             self._core.puller.resumed(peer, now_ms)
         else:
             self._core.puller.met(peer, now_ms)
-        self._core._consider_live(peer, newest=0)
+        self._core.intake.consider_live(peer, newest=0)
 
     def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
         """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
@@ -202,7 +202,7 @@ class Reception:
         if core.local.durable_vector.descends(vector) or (alone and not core.rejoin.has_forgotten):
             return None
         if alone and (theirs.admitted or theirs.name > core.members.name):
-            core.start_over(vector)
+            core.identity.start_over(vector)
             return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")
         return Refusal(
             "rejoin",

@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mmrepl.causality.context import CausalContext
-from mmrepl.causality.version_vector import VersionVector
-from mmrepl.errors import AckTimeout, ClockAhead, ClosedError, UsageError, WaitTimeout
+from mmrepl.errors import AckTimeout, ClockAhead, ClosedError, UsageError
 from mmrepl.log.oplog import OpLog
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
@@ -91,7 +90,7 @@ class Node(Reader):
         check_key(name, limits)
         for table in tables or ():
             check_table(table, limits)
-        self.name = name
+        super().__init__(name)
         self.limits = limits
         self.durability = as_level(durability)
         self.path = None if path is None else Path(path)
@@ -116,7 +115,6 @@ class Node(Reader):
         self._listener: Listener | None = None
         self._client_port: Any = None
         self._closing: asyncio.Task[None] | None = None
-        super().__init__()
         self._on_durable: Listeners[Exception | None] = Listeners()
         self._on_siblings: Listeners[SiblingsEvent] = Listeners()
         self._on_peer: Listeners[PeerChanged] = Listeners()
@@ -266,11 +264,6 @@ class Node(Reader):
     def client_address(self) -> str:
         """Where Redis clients reach it; empty if nowhere."""
         return str(self._client_port.address) if self._client_port is not None else ""
-
-    @property
-    def version(self) -> VersionVector:
-        """Everything that this node has applied."""
-        return self.core.local.store.version
 
     def __repr__(self) -> str:
         if self._core is None or self._driver is None:
@@ -450,26 +443,6 @@ class Node(Reader):
             self.core.blocked.discard(peer)
         if self._driver is not None:
             self._driver.dial_again()
-
-    async def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
-        """Return when *condition* holds; it is asked again whenever something happens here. Raises WaitTimeout."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not condition():
-                    await self._waiting.news()
-                    _ = self.core  # ClosedError, where nothing will come any more
-        except TimeoutError:
-            raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
-
-    async def wait_connected(self, *names: str, timeout: float = 10.0) -> None:
-        """Return when connections to the named peers are up and nothing known is missing from them."""
-
-        def connected() -> bool:
-            up = {peer.name: peer for peer in self.core.up()}
-            version = self.version
-            return all(name in up and version.descends(up[name].known) for name in names)
-
-        await self.wait_until(connected, f"a connection to {', '.join(names)}", timeout)
 
     async def backup(self, target: str | Path) -> None:
         """A consistent copy of the file, while running. Opened, it takes a new incarnation, as it must."""

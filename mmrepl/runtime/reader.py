@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.errors import WaitTimeout
 from mmrepl.replication.multi_master import MultiMaster
 from mmrepl.runtime.outcomes import Change, Token, as_vector, changes_since
 from mmrepl.runtime.waiting import Waiting
@@ -25,13 +27,19 @@ CHANGES_PAGE = 1_000
 class Reader(ABC):
     """The reading half of a node."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._waiting = Waiting()
 
     @property
     @abstractmethod
     def core(self) -> MultiMaster:
         """The core that this node runs. Raises ClosedError when it does not run."""
+
+    @property
+    def version(self) -> VersionVector:
+        """Everything that this node has applied."""
+        return self.core.local.store.version
 
     def get(self, key: str, default: Value = None, *, table: str = DEFAULT_TABLE) -> Value:
         """The value of *key* as this node has it, or *default*. At once. Raises ResolverError."""
@@ -93,3 +101,23 @@ class Reader(ABC):
     async def news(self) -> None:
         """Return when something has become durable, or a peer has come or gone."""
         await self._waiting.news()
+
+    async def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+        """Return when *condition* holds; it is asked again whenever something happens here. Raises WaitTimeout."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await self._waiting.news()
+                    _ = self.core  # ClosedError, where nothing will come any more
+        except TimeoutError:
+            raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
+
+    async def wait_connected(self, *names: str, timeout: float = 10.0) -> None:
+        """Return when connections to the named peers are up and nothing known is missing from them."""
+
+        def connected() -> bool:
+            up = {peer.name: peer for peer in self.core.up()}
+            version = self.version
+            return all(name in up and version.descends(up[name].known) for name in names)
+
+        await self.wait_until(connected, f"a connection to {', '.join(names)}", timeout)
