@@ -74,12 +74,7 @@ async def test_changes_go_on_at_another_node_from_the_token():
 async def test_changes_wait_for_what_is_to_come():
     """Somebody who reads on is told of a write at another node."""
     async with cluster("paris", "tokyo") as (paris, tokyo):
-
-        async def first():
-            async for change in tokyo.changes():
-                return change
-
-        waiting = asyncio.ensure_future(first())
+        waiting = asyncio.ensure_future(anext(tokyo.changes()))
         await paris.put("k", 1)
         async with asyncio.timeout(PATIENCE):
             change = await waiting
