@@ -4,6 +4,9 @@ Hearsay: what is durable where, as members tell it and as others pass it on.
 Digests go to peers that a node is connected to. In a star or a line that is not everybody, and yet stability and
 acknowledgements are over everybody: so a node that is not connected to every member says so in its digests, and is
 told what the others have said. What a member says itself is always newer than what is said of it.
+
+What is said of a member only grows, for each view under which it was said: else two rumours of different views could
+replace each other on their way round a ring, for ever.
 """
 
 from __future__ import annotations
@@ -18,24 +21,31 @@ from mmrepl.wire.messages import Acks, Digest, from_wire, to_wire
 if TYPE_CHECKING:
     from mmrepl.replication.multi_master import MultiMaster
 
+VIEWS_KEPT = 4
+"""Of one member, what was said under so many views: members agree on one soon."""
+
 
 class Hearsay:
     """Who is known to have what."""
 
     def __init__(self, core: MultiMaster) -> None:
         self._core = core
-        self._heard: dict[str, tuple[VersionVector, int]] = {}  # member -> what is durable there, under which view
+        self._heard: dict[str, dict[int, VersionVector]] = {}  # member -> view -> what was durable there, newest last
 
     def known(self, name: str) -> VersionVector:
-        """What is durable at a member, as far as we have heard."""
-        return self._heard.get(name, (VersionVector(), 0))[0]
+        """What is durable at a member, as far as we have heard: under our view if we can say, else what came last."""
+        heard = self._heard.get(name)
+        if not heard:
+            return VersionVector()
+        under_ours = heard.get(self._core.members.view)
+        return next(reversed(heard.values())) if under_ours is None else under_ours
 
     def digest(self, peer: Peer, digest: Digest, vector: VersionVector) -> None:
         """A peer said what is durable there."""
         peer.known = peer.known.join(vector)
         peer.sent = peer.sent.join(vector)
         peer.needs_acks = digest.needs_acks
-        self._heard[peer.name] = (vector, digest.view)
+        self._heard[peer.name] = {digest.view: vector}
         self._core.acks.acknowledge(peer.name, vector, digest.view)
 
     def acks(self, message: Acks) -> None:
@@ -46,23 +56,26 @@ class Hearsay:
                 continue
             if name not in self._heard and len(self._heard) >= self._core.limits.peers:
                 continue
-            vector, ours = from_wire(entries), self._core.members.view
-            known, told_under = self._heard.get(name, (VersionVector(), 0))
-            # Under our view and not before: said since the member took another incarnation, and may be less.
-            if vector.descends(known) or (view == ours and told_under != ours):
-                self._heard[name] = (vector, view)
+            vector, heard = from_wire(entries), self._heard.setdefault(name, {})
+            known = heard.get(view)
+            if known is None or (vector != known and vector.descends(known)):
+                heard.pop(view, None)
+                heard[view] = vector
+                if len(heard) > VIEWS_KEPT:
+                    del heard[next(iter(heard))]
                 self._core.acks.acknowledge(name, vector, view)
 
     def relay(self, peer: Peer) -> None:
         """Tell a peer that is not connected to everybody what the others have said."""
         news = [
-            (name, to_wire(vector), view)
-            for name, (vector, view) in sorted(self._heard.items())
-            if name != peer.name and peer.acks_told.get(name) != (vector, view)
+            (name, vector, view)
+            for name, heard in sorted(self._heard.items())
+            for view, vector in heard.items()
+            if name != peer.name and peer.acks_told.get((name, view)) != vector
         ]
         if news and peer.link is not None:
-            peer.acks_told.update((name, self._heard[name]) for name, _, _ in news)
-            self._core._send.append(Envelope(peer.link, Acks(news)))
+            peer.acks_told = {(name, view): v for name, heard in self._heard.items() for view, v in heard.items()}
+            self._core._send.append(Envelope(peer.link, Acks([(n, to_wire(v), view) for n, v, view in news])))
 
     def tell(self, peer: Peer, now_ms: int, wall_ms: int) -> None:
         """A digest, if there is news for the peer, or if it has not heard from us for a while."""
@@ -82,5 +95,5 @@ class Hearsay:
 
     def vectors(self) -> list[VersionVector]:
         """What is durable at each member, ourselves first."""
-        others = (self._heard[name][0] for name in self._core.members.names() if name in self._heard)
+        others = (self.known(name) for name in self._core.members.names() if name in self._heard)
         return [self._core.local.durable_vector, *others]

@@ -67,6 +67,8 @@ class Identity:
         self._core.local.demand(self._core.options.durability)
         self._core.members.became(self._core.local.store.node)
         self._core.transfers.incoming = self._core.transfers.whole = None
+        for peer in self._core.peers.values():
+            peer.capture = None  # its columns are those of the log that is gone
         self._core.intake.forget()
         self._core.acks = AckMatrix(self._core.members.name, self._core.members.view)
         self._core._watermark = VersionVector()

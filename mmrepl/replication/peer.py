@@ -76,7 +76,7 @@ class Peer:
     pruned: set[NodeId] = field(factory=set)  # origins that reach it by another way
     needs_acks: bool = False  # it is not connected to every member, and hears of the others through us
     members_told: int = 0  # the view that it was sent because its own was another
-    acks_told: dict[str, tuple[VersionVector, int]] = field(factory=dict)  # what we have relayed to it
+    acks_told: dict[tuple[str, int], VersionVector] = field(factory=dict)  # (member, view): what we have relayed to it
     live: bool = False
     congested: bool = False  # the connection's buffer is full: nothing is pushed until it has drained
     told: VersionVector | None = None  # our vector in the last digest to it
