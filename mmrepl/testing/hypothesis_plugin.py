@@ -24,6 +24,7 @@ TYPES: Final[dict[str, dict[str, str]]] = {
     "mmrepl.resolvers.sibling": {"Sibling": "siblings"},
     "mmrepl.resolvers.base": {"Resolution": "resolutions", "Resolver": "resolvers"},
     "mmrepl.log.operation": {"Operation": "operations"},
+    "mmrepl.log.policy": {"LogPolicy": "log_policies"},
     "mmrepl.ports": {"Commit": "commits"},
     "mmrepl.replication.local": {"Merged": "merged"},
     "mmrepl.runtime.outcomes": {"Change": "changes", "SiblingsEvent": "siblings_events", "Written": "receipts"},

@@ -78,7 +78,9 @@ def cluster(request: pytest.FixtureRequest, mmrepl_seed: int) -> Iterator[Cluste
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the diagram to the report of a failure."""
     report = yield
     if call.excinfo is not None and getattr(report, "failed", False):

@@ -25,6 +25,7 @@ from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock import hlc
 from mmrepl.errors import InvalidValue, UsageError
 from mmrepl.log.operation import Operation
+from mmrepl.log.policy import LogPolicy
 from mmrepl.ports import Commit
 from mmrepl.replication.local import Merged
 from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolution, Resolver, Sibling, canonical
@@ -229,6 +230,12 @@ def limits() -> st.SearchStrategy[Limits]:
         value_bytes=st.integers(1024, 1024 * 1024),
         siblings_max=st.integers(2, 256),
     )
+
+
+def log_policies() -> st.SearchStrategy[LogPolicy]:
+    """How far back a log reaches."""
+    bounds = st.none() | st.integers(1, 1_000_000)
+    return st.builds(LogPolicy, operations=bounds, bytes=bounds, age_ms=bounds)
 
 
 def commits() -> st.SearchStrategy[Commit]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mmrepl
 from mmrepl.errors import UsageError
-from mmrepl.resolvers import Callback, LastWriterWins
+from mmrepl.resolvers import LastWriterWins
 from mmrepl.testing import (
     Arrive,
     Delete,
@@ -148,7 +148,10 @@ def test_an_invariant_that_fails_itself_is_the_callers_error():
     [
         (42, "needs a Resolver, or a function of a list of values, not 42 of type int"),
         (LastWriterWins, r"is a class: give check_resolver an instance of it, LastWriterWins\(\.\.\.\)"),
-        (lambda a, b: a, "cannot be called with one list of values .* a function of two values is checked by check_merge"),
+        (
+            lambda a, b: a,
+            "cannot be called with one list of values .* a function of two values is checked by check_merge",
+        ),
         (wrong.waits, "not a coroutine function"),
     ],
 )
@@ -206,7 +209,9 @@ def test_a_partial_has_a_name():
     def first(place, carts):
         raise RuntimeError("no")
 
-    assert refuted(functools.partial(first, 0)).sentence.startswith("first raises RuntimeError: no (test_resolver_check.py:")
+    assert refuted(functools.partial(first, 0)).sentence.startswith(
+        "first raises RuntimeError: no (test_resolver_check.py:"
+    )
 
 
 def test_the_first_fault_in_the_order_of_mistakes_is_told():

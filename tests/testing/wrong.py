@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import locale
 import logging
@@ -26,7 +26,7 @@ def set_order(carts: Carts):
 
 
 def set_display(carts: Carts):
-    return [item for item in {item for cart in carts for item in cart}]
+    return [item + "" for item in {item for cart in carts for item in cart}]
 
 
 def any_of_a_set(carts: Carts):
@@ -42,7 +42,7 @@ def stamps(carts: Carts):
 
 
 def dates(carts: Carts):
-    return datetime.datetime.now().isoformat()
+    return dt.datetime.now().isoformat()  # noqa: DTZ005
 
 
 def rolls(carts: Carts):
@@ -74,7 +74,7 @@ def knows_its_process(carts: Carts):
 
 
 def local_time(carts: Carts):
-    return datetime.datetime.fromtimestamp(len(carts)).isoformat()
+    return dt.datetime.fromtimestamp(len(carts)).isoformat()  # noqa: DTZ006
 
 
 def mutates_list(carts: Carts):
@@ -116,7 +116,7 @@ calls = 0
 
 
 def counts_calls(carts: Carts):
-    global calls
+    global calls  # noqa: PLW0603
     calls += 1
     return calls
 
