@@ -61,7 +61,7 @@ def resolve(store: Store, table: Table, key: str) -> tuple[Resolution, tuple[Sib
         return table.resolver.resolve(siblings), siblings
     except ResolverError as error:
         where = f"key {key!r} of table {table.name!r}" if table.name else f"key {key!r}"
-        raise ResolverError(f"{where}: {error}") from error
+        raise error.at(where) from error
 
 
 def read(store: Store, table: Table, key: str) -> Read:
