@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from typing import final
+from typing import Any, final
 
 from mmrepl.causality.dot import COUNTER_MAX, Dot
 from mmrepl.types import NodeId
@@ -50,7 +50,7 @@ class VersionVector(Mapping[NodeId, int]):
         self._counters = {origin: counter for origin, counter in pairs.items() if counter}
 
     @classmethod
-    def _of(cls, counters: dict[NodeId, int]) -> VersionVector:
+    def unchecked(cls, counters: dict[NodeId, int]) -> VersionVector:
         """A vector that owns *counters*, made from valid vectors: each in range, none zero. Nothing is checked."""
         vector = cls.__new__(cls)
         vector._counters = counters
@@ -67,6 +67,10 @@ class VersionVector(Mapping[NodeId, int]):
 
     def __len__(self) -> int:
         return len(self._counters)
+
+    def get(self, origin: object, default: Any = None) -> Any:
+        """As of any mapping; the one that is inherited takes a detour over KeyError."""
+        return self._counters.get(origin, default)  # type: ignore[call-overload]
 
     def counter(self, origin: NodeId) -> int:
         """Highest counter of *origin*; zero when it is unknown."""
@@ -98,12 +102,12 @@ class VersionVector(Mapping[NodeId, int]):
         for origin, counter in other._counters.items():
             if counter > joined.get(origin, 0):
                 joined[origin] = counter
-        return VersionVector._of(joined)
+        return VersionVector.unchecked(joined)
 
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""
         theirs = other._counters
-        return VersionVector._of(
+        return VersionVector.unchecked(
             {origin: min(counter, theirs[origin]) for origin, counter in self._counters.items() if origin in theirs}
         )
 

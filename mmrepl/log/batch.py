@@ -15,10 +15,10 @@ The encoding is MessagePack, one typed call each way: about 0.1 microseconds an 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby, islice, repeat
 from operator import sub
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -37,15 +37,11 @@ class Run(NamedTuple):
     void: bool
 
 
-class Piece(NamedTuple):
-    """Consecutive operations of one origin on one table."""
-
-    origin: int  # reference into Batch.origins
-    first: int  # counter of the first operation
-    size: int
-    table: int  # reference into Batch.tables; -1 for voids
-    low: int  # their entries in the columns: [low, high)
-    high: int
+Piece: TypeAlias = tuple[int, int, int, int, int, int]
+"""
+Consecutive operations of one origin on one table: reference to the origin, counter of the first operation, number of
+them, reference to the table (-1 for voids), and the range of their entries in the columns.
+"""
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -83,29 +79,37 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         flat = iter(self.table_runs)
         yield from zip(flat, flat, strict=True)
 
-    def iter_pieces(self) -> Iterator[Piece]:
-        """The runs, divided where the table changes, in log order. A void piece has no entries in the columns."""
+    def pieces(self) -> Iterable[Piece]:
+        """The runs, divided where the table changes, in log order. Voids have no entries in the columns."""
+        if len(self.runs) == 3 and not self.table_runs and self.runs[2] > 0:
+            origin, first, size = self.runs
+            return ((origin, first, size, 0, 0, size),)
+        return self._pieces()
+
+    def _pieces(self) -> Iterator[Piece]:
         tables = self.iter_tables()
         left = index = table = 0
         for origin, first, size, void in self.iter_runs():
             if void:
-                yield Piece(origin, first, size, -1, index, index)
+                yield origin, first, size, -1, index, index
                 continue
             done = 0
             while done < size:
                 if not left:
                     table, left = next(tables)
                 take = min(left, size - done)
-                yield Piece(origin, first + done, take, table, index, index + take)
+                yield origin, first + done, take, table, index, index + take
                 done, index, left = done + take, index + take, left - take
 
     def absolute_stamps(self) -> list[int]:
         """The stamps themselves."""
-        return list(accumulate(self.stamps))
+        return list(accumulate(self.stamps)) if len(self.stamps) > 1 else self.stamps
 
     def stamp_bounds(self) -> tuple[int, int]:
         """The least and the greatest stamp. There must be one."""
         stamps = self.stamps
+        if len(stamps) == 1:
+            return stamps[0], stamps[0]
         if min(stamps) >= 0:  # they never fall, so they begin with the least and end with the greatest
             return stamps[0], sum(stamps)
         absolute = self.absolute_stamps()

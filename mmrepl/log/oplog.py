@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, groupby
 from operator import itemgetter
 
@@ -43,7 +43,7 @@ class OpLog:
         self.table_names: list[str] = []
         self.end = 1  # position that the next operation gets
         self.start = 1  # what was not cut stands from here on; below, only settled operations are left
-        self._indexes: dict[NodeId, int] = {}
+        self._indexes: dict[tuple[str, int], int] = {}  # of node ids, which are equal to plain tuples
         self._table_ids: dict[str, int] = {}
         self._segment_numbers = count(1)
 
@@ -57,7 +57,7 @@ class OpLog:
             self.columns.append(Columns(node, index))
         return self.columns[index]
 
-    def known(self, node: NodeId) -> Columns | None:
+    def known(self, node: tuple[str, int]) -> Columns | None:
         """The columns of *node*, if there are any."""
         index = self._indexes.get(node)
         return None if index is None else self.columns[index]
@@ -74,6 +74,10 @@ class OpLog:
         """Whether the table has a number."""
         return name in self._table_ids
 
+    def known_table_id(self, name: str) -> int | None:
+        """Our number of the table, if it has one."""
+        return self._table_ids.get(name)
+
     def dot(self, packed: int) -> Dot:
         """The dot of a packed one."""
         return Dot(self.columns[packed >> COUNTER_BITS].origin, packed & COUNTER_MAX)
@@ -88,7 +92,8 @@ class OpLog:
 
     def vector(self) -> VersionVector:
         """What the log has: the version vector of the store. Cost: proportional to the number of origins."""
-        return VersionVector({columns.origin: columns.head for columns in self.columns})
+        heads = {columns.origin: columns.head for columns in self.columns}
+        return VersionVector.unchecked({origin: head for origin, head in heads.items() if head})
 
     def floor(self) -> VersionVector:
         """Below this, operations were cut; a peer that lacks some of it needs a snapshot."""
@@ -114,12 +119,12 @@ class OpLog:
         return counter
 
     def extend(
-        self, columns: Columns, stamps: array[int], table: int, keys: list[str], payloads: list[bytes | None]
+        self, columns: Columns, stamps: Iterable[int], table: int, keys: list[str], payloads: list[bytes | None]
     ) -> None:
         """Add a run of operations of an origin, all on one table."""
         size, position = len(keys), self.end
         columns.positions += array("q", range(position, position + size))
-        columns.stamps += stamps
+        columns.stamps += array("q", stamps)
         columns.tables += array("H", (table,)) * size
         columns.keys += keys
         columns.payloads += payloads
@@ -143,10 +148,10 @@ class OpLog:
             LogTruncated: some of it has been cut.
         """
         slices: list[Slice] = []
+        whole = until is None or until >= self.end
         for columns in self.columns:
-            first, last = vector.get(columns.origin, 0) + 1, columns.head
-            if until is not None and until < self.end:
-                last = columns.last_before(until)
+            first = vector.get(columns.origin, 0) + 1
+            last = columns.head if until is None or whole else columns.last_before(until)
             if first > last:
                 continue
             if first < columns.base:
@@ -197,10 +202,29 @@ class OpLog:
 
         Cost: proportional to the answer; column slices where an origin stands alone or nothing was buried.
         """
+        if len(slices) == 1 and (batch := self._plain_batch(*slices[0])) is not None:
+            return batch
         build = _BatchBuilder(self, until)
         for columns, first, last in _in_log_order(slices):
             build.add(columns, first, last)
         return build.batch()
+
+    def _plain_batch(self, columns: Columns, first: int, last: int) -> Batch | None:
+        """As `batch`, for operations of one origin on one table with nothing special about them; else None."""
+        low, high = first - columns.base, last - columns.base + 1
+        table = columns.tables[low]
+        if columns.contexts or any(columns.buried[low:high]) or columns.tables[low:high].count(table) < high - low:
+            return None
+        return Batch(
+            origins=[(columns.origin.name, columns.origin.incarnation)],
+            tables=[self.table_names[table]],
+            runs=[0, first, high - low],
+            table_runs=[],
+            keys=columns.keys[low:high],
+            stamps=differences(columns.stamps[low:high].tolist()),
+            payloads=columns.payloads[low:high],
+            contexts=[],
+        )
 
     def operations(self, slices: list[Slice]) -> Iterator[Operation]:
         """The slices as objects in log order, without those whose payload is gone. Cost: some 2 microseconds each."""

@@ -305,7 +305,7 @@ class LocalCore:
         """Whether something that a delta stands on is not here (law L4)."""
         known = self.store.log.known
         for name, incarnation, counter in assumes:
-            columns = known(NodeId(name, incarnation))
+            columns = known((name, incarnation))
             if counter > (0 if columns is None else columns.head):
                 return True
         return False
@@ -336,14 +336,19 @@ class LocalCore:
             Equivocation: it has another content for a dot that is here. Nothing was taken in but the deltas before it.
             IdentityLost: this store is an old copy that has written on. Nothing was taken in.
         """
-        received = list(messages)
-        deltas = [message for message in received if isinstance(message, Delta)]
-        chunks = [message for message in received if isinstance(message, Snapshot)]
+        deltas: list[Delta] = []
+        chunks: list[Snapshot] = []
+        claimed, node = 0, self.store.node
+        for message in messages:
+            if isinstance(message, Delta):
+                deltas.append(message)
+            else:
+                chunks.append(message)
+            self.check_stamps(message.batch, wall_ms)
+            claimed = max(claimed, claimed_counter(node, message))
         if chunks:
             _check_chunks(chunks, len(deltas))
-        for message in received:
-            self.check_stamps(message.batch, wall_ms)
-        self.recover_identity(max((claimed_counter(self.store.node, message) for message in received), default=0))
+        self.recover_identity(claimed)
         if chunks:
             return Merged(self.install(from_wire(chunks[0].clock), [chunk.batch for chunk in chunks]), 0)
         self._check_deltas(deltas)

@@ -49,6 +49,10 @@ FLUSH_SECONDS = 0.004
 """How long a write of level ``batch`` or ``none`` waits for others before it is committed."""
 
 
+_BYTES = (bytes, bytearray, memoryview)
+_BLOB = (Delta, Snapshot)
+
+
 class Replica(TableView, TableHost):
     """
     One replica, embedded. A mapping over the default table; other tables by `table`.
@@ -155,13 +159,20 @@ class Replica(TableView, TableHost):
         back to *since*, the bytes are a snapshot; `merge` takes either. Cost: proportional to the answer.
         """
         vector = as_vector(since)
+        if self._storage is None:
+            with self._lock:
+                return self._blob(vector)
         with self._lock:
             end = self._alive().store.log.end
         self._commit(end, Durability.BATCH)  # so that others can write meanwhile; what they wrote is little
         with self._committing, self._lock:
             self._write_out(self._alive().store.log.end, Durability.BATCH)
-            messages = self._core.blob(vector)
-            return b"".join(encode_frame(*encode_message(message), limits=self._limits) for message in messages)
+            return self._blob(vector)
+
+    def _blob(self, vector: VersionVector) -> bytes:
+        """What somebody at *vector* lacks, under the lock; all of it is durable."""
+        messages = self._alive().blob(vector)
+        return b"".join([encode_frame(*encode_message(message), limits=self._limits) for message in messages])
 
     def merge(self, delta: bytes | bytearray | memoryview) -> Merged:
         """
@@ -177,12 +188,12 @@ class Replica(TableView, TableHost):
             Equivocation: it has another content for a write that is here, under the same dot.
             IdentityLost: this replica runs on an old copy of its file and has written on. Nothing was changed.
         """
-        if not isinstance(delta, bytes | bytearray | memoryview):
+        if not isinstance(delta, _BYTES):
             raise UsageError(f"merge takes the bytes of another replica's delta, not {type(delta).__name__}")
         messages = []
         for frame in decode_frames(bytes(delta), self._limits):
             message = decode_message(*frame, self._limits)
-            if not isinstance(message, Delta | Snapshot):
+            if not isinstance(message, _BLOB):
                 raise FrameError(f"a {type(message).__name__} is no part of a delta")
             messages.append(message)
         with self._lock:
@@ -190,8 +201,10 @@ class Replica(TableView, TableHost):
             merged = core.merge(messages, self._clock.wall_ms())
             core.demand(self._level)
             events, end = self._take_events(), self._store.log.end
-        self._finish(end, self._level)
-        self._tell(events)
+        if self._storage is not None or end >= self._next_look:
+            self._finish(end, self._level)
+        if events:
+            self._tell(events)
         return merged
 
     def changes(self, since: VersionVector | None = None) -> Iterator[Change]:
@@ -431,7 +444,10 @@ class Replica(TableView, TableHost):
     # -- events
 
     def _take_events(self) -> list[SiblingsEvent]:
-        events, self._store.keyspace.events = self._store.keyspace.events, []
+        events = self._store.keyspace.events
+        if not events:
+            return []
+        self._store.keyspace.events = []
         return [siblings_event(self._store, event) for event in events]
 
     def _tell(self, events: Iterable[SiblingsEvent]) -> None:

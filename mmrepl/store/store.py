@@ -8,9 +8,9 @@ by itself (`mmrepl.store.journal` turns it into commits and back), and it knows 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Final
 
 from attrs import frozen
 
@@ -34,6 +34,9 @@ class Applied:
 
     fresh: int
     known: int
+
+
+_ONE: Final = Applied(1, 0)
 
 
 class Store:
@@ -114,6 +117,11 @@ class Store:
             table = Table(name, number, self.policies.get(name, self.default))
             self.keyspace.tables[number] = table
         return table
+
+    def known_table(self, name: str) -> Table | None:
+        """The table of that name, if there is one."""
+        number = self.log.known_table_id(name)
+        return None if number is None else self.keyspace.tables.get(number)
 
     def table_names(self) -> list[str]:
         """Tables that were declared or hold keys, in order."""
@@ -241,12 +249,16 @@ class Store:
         Raises:
             FrameError: names the limit. Nothing was changed.
         """
-        known, tables = self.log.known, self.log.has_table
-        fresh_origins = {node for node in vector if known(node) is None}
+        known, has_table = self.log.known, self.log.has_table
+        fresh_origins: set[tuple[str, int]] = {node for node in vector if known(node) is None} if vector else set()
         fresh_tables: set[str] = set()
         for batch in batches:
-            fresh_origins.update(node for node in batch.node_ids() if known(node) is None)
-            fresh_tables.update(name for name in batch.tables if not tables(name))
+            for origin in batch.origins:
+                if known(origin) is None:
+                    fresh_origins.add(origin)
+            for name in batch.tables:
+                if not has_table(name):
+                    fresh_tables.add(name)
         if fresh_origins and len(self.log.columns) + len(fresh_origins) > self.limits.vector_entries:
             raise FrameError(f"operations of more origins than {self.limits.vector_entries} (limits.vector_entries)")
         if fresh_tables and len(self.log.table_names) + len(fresh_tables) > self.limits.tables:
@@ -265,24 +277,28 @@ class Store:
                 than allowed. Nothing was changed.
             Equivocation: it has another content for a dot that is here. Nothing was changed.
         """
+        if len(batch.keys) == 1 and self._apply_next(batch):
+            return _ONE
         log = self.log
         if not replay:
             self.refuse_excess({}, (batch,))
         fresh = self._check_runs(batch, {}, replay=replay)
         end = log.end + fresh
-        columns = [log.origin(node) for node in batch.node_ids()]
+        columns = [log.known(origin) or log.origin(NodeId(*origin)) for origin in batch.origins]
         tables = [self.enter_table(name) for name in batch.tables]
         contexts = self.pack_contexts(batch, columns) if batch.contexts else {}
-        payloads, stamps = batch.payloads, array("q", batch.absolute_stamps())
+        payloads, stamps = batch.payloads, batch.absolute_stamps()
         husks = VOID in payloads
         if husks:
             payloads = [VOID if payload == VOID else payload for payload in payloads]
-        for ref, first, size, table, low, high in batch.iter_pieces():
+        for ref, first, size, table, low, high in batch.pieces():
             owner = columns[ref]
-            skip = min(size, max(0, owner.head + 1 - first))
+            skip = owner.head + 1 - first  # what is known already
+            if skip >= size:
+                continue
             if table < 0:
                 log.extend_void(owner, size - skip, end - 1)
-            elif skip < size:
+            else:
                 self._apply_piece(owner, tables[table], batch.keys, payloads, stamps, low + skip, high, contexts)
         assert log.end == end
         if husks:
@@ -291,17 +307,36 @@ class Store:
             self.hlc.observe(batch.stamp_bounds()[1])
         return Applied(fresh, batch.dot_count - fresh)
 
+    def _apply_next(self, batch: Batch) -> bool:
+        """As `apply`, for one plain operation, the next of an origin that is known; False, and nothing, for others."""
+        if batch.contexts or batch.table_runs or len(batch.runs) > 3:
+            return False
+        ref, counter, _ = batch.runs
+        owner, table = self.log.known(batch.origins[ref]), self.known_table(batch.tables[0])
+        if owner is None or owner is self.own or counter != owner.head + 1 or table is None:
+            return False
+        position, stamp, key, payload = self.log.end, batch.stamps[0], batch.keys[0], batch.payloads[0]
+        self.log.append(owner, stamp, table.number, key, payload, None)
+        self.keyspace.apply(table, key, payload, owner.index << COUNTER_BITS | counter, position, None)
+        self.hlc.observe(stamp)
+        return True
+
     def inspect(self, batch: Batch, reached: Mapping[NodeId, int]) -> None:
         """Raise what `apply` will raise, once this store has come to *reached*; nothing is changed."""
         self.refuse_excess({}, (batch,))
         self._check_runs(batch, reached, replay=False)
 
     def _apply_piece(
-        self, owner: Columns, table: Table, keys: list[str], payloads: list[bytes | None], stamps: array[int],
+        self, owner: Columns, table: Table, keys: list[str], payloads: list[bytes | None], stamps: list[int],
         low: int, high: int, contexts: dict[int, Context],
     ) -> None:  # fmt: skip
         log, counter = self.log, owner.head + 1
         position, dot = log.end, owner.index << COUNTER_BITS | counter
+        if high - low == 1:
+            key, payload, context = keys[low], payloads[low], contexts.get(low)
+            log.append(owner, stamps[low], table.number, key, payload, context)
+            self.keyspace.apply(table, key, payload, dot, position, context)
+            return
         if high - low < len(keys):
             keys, payloads, stamps = keys[low:high], payloads[low:high], stamps[low:high]
         log.extend(owner, stamps, table.number, keys, payloads)
@@ -332,20 +367,24 @@ class Store:
         """
         heads: dict[int, int] = {}
         index = fresh = 0
-        for ref, first, count, void in batch.iter_runs():
-            name, incarnation = batch.origins[ref]
-            node = NodeId(name, incarnation)
-            owner = self.log.known(node)
-            head = heads.get(ref, max(reached.get(node, 0), 0 if owner is None else owner.head))
+        flat = iter(batch.runs)
+        for ref, first, size in zip(flat, flat, flat, strict=True):
+            origin = batch.origins[ref]
+            owner = self.log.known(origin)
+            head, count = 0 if owner is None else owner.head, abs(size)
+            if reached or heads:
+                head = max(head, heads.get(ref, 0), reached.get(NodeId(*origin), 0))
             last = first + count - 1
             if first > head + 1:
+                node = NodeId(*origin)
                 raise FrameError(f"a gap: operations of {node} from {first} on, {head} is the last known")
-            if node == self.node and last > head and not replay:
+            if owner is self.own and last > head and not replay:
+                node = self.node
                 raise FrameError(f"operations {head + 1} and on of {node}, which is ourselves: we never made them")
             if last > head:
                 fresh += last - head
                 heads[ref] = last
-            if void:
+            if size < 0:
                 continue
             if owner is not None and first <= owner.head:
                 self._check_same(owner, first, batch.absolute_stamps()[index : index + count])

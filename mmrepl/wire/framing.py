@@ -73,6 +73,12 @@ def decode_frames(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Frame]:
     Raises:
         FrameError: anything else.
     """
+    if len(data) >= HEADER_BYTES:  # a single frame, by far the usual case: no reader is needed to know where it ends
+        magic, version, flags, kind, length, checksum = _HEADER.unpack_from(data)
+        if len(data) == HEADER_BYTES + length and not flags and magic == MAGIC and version == PROTOCOL_VERSION:
+            body = data[HEADER_BYTES:]
+            if length <= limits.frame_bytes and crc32(body, crc32(data[: _CHECKED.size])) == checksum:
+                return [(kind, body)]
     reader = FrameReader(limits)
     frames = reader.feed(data)
     reader.finish()
