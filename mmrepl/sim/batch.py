@@ -56,7 +56,7 @@ class Batch:
 
     @property
     def missed_floors(self) -> dict[str, tuple[int, int]]:
-        """Faults that fired too rarely for the batch to count: name to (times, floor). Empty when faults were chosen."""
+        """Faults that fired too rarely for the batch to count: (times, floor). Empty when faults were chosen."""
         return below_floors(self.fired, self.seed_count) if self.options.faults is None else {}
 
     @property
@@ -77,10 +77,11 @@ class Batch:
         """The batch, for people."""
         lines = [
             f"{self.seed_count} seeds, {len(self.failed)} with violations",
-            f"{self.operations} operations, {self.refused} refused, {self.messages} messages,"
-            f" {self.virtual_ms / 1000:.0f} s of virtual time in {self.seconds:.0f} s",
-            f"equal again after {self.rounds_at(0.5)} gossip rounds in half of the seeds, {self.rounds_at(0.99)} in 99 %,"
-            f" {max(self.rounds, default=0)} at most",
+            (f"{self.operations} operations, {self.refused} refused, {self.messages} messages,"
+            f" {self.virtual_ms / 1000:.0f} s of virtual time in {self.seconds:.0f} s"),
+            (f"equal again after {self.rounds_at(0.5)} gossip rounds in half of the seeds,"
+            f" {self.rounds_at(0.99)} in 99 %,"
+            f" {max(self.rounds, default=0)} at most"),
             "",
             f"{'fault':<24}{'fired':>10}",
         ]

@@ -10,7 +10,7 @@ Each is a function from a `History` to the violations that it finds. The rules b
 - What was acknowledged must be there or overwritten, unless a disk lost it that nobody else had a copy of. What was
   not acknowledged may be there or not.
 
-`check_all` runs all of them. Cost: proportional to the history, times the writes of a key for those that compute states.
+`check_all` runs all of them. Cost: proportional to the history; times the writes of a key where states are computed.
 """
 
 from __future__ import annotations
@@ -224,6 +224,19 @@ def stamps_rise(history: History) -> list[Violation]:
     return found
 
 
+def no_far_future(history: History) -> list[Violation]:
+    """No node applies an operation whose stamp is further ahead of its own clock than is allowed."""
+    found: list[Violation] = []
+    for event in history.events:
+        if isinstance(event, Applied) and event.wall_ms is not None:
+            for counter, _, stamp, _ in event.contents:
+                ahead = (stamp >> 16) - max(0, event.wall_ms)
+                if ahead > history.max_drift_ms:
+                    text = f"applied {event.origin}:{counter}, stamped {ahead} ms ahead of its clock"
+                    found.append(Violation("no_far_future", text, event.at_ms, event.node))
+    return found
+
+
 def acknowledged_truly(history: History) -> list[Violation]:
     """Nobody is told that a write is durable at more members than it is."""
     return [
@@ -235,7 +248,7 @@ def acknowledged_truly(history: History) -> list[Violation]:
 
 
 def bounded_queues(history: History) -> list[Violation]:
-    """What waits stays within its limits. One message may be on top: it is seen that it does not fit when it is there."""
+    """What waits stays within its limits, and one message on top: that it does not fit is seen when it is there."""
     found: list[Violation] = []
     for event in history.events:
         if isinstance(event, Queues):
@@ -269,6 +282,7 @@ CHECKERS: Mapping[str, Checker] = {
     for checker in (
         convergence, no_lost_update, no_zombie, exact_reads, one_content, contiguous_logs, vectors_grow, causal_order,
         stamps_rise,
+        no_far_future,
         acknowledged_truly, read_your_writes, monotonic_reads, monotonic_writes, writes_follow_reads, bounded_queues,
         quiet,
     )

@@ -288,7 +288,8 @@ class Cluster:
                 if payloads.get(place) != theirs_shown.get(place):
                     table, key = place
                     where = f"key {key!r}" + (f" of table {table!r}" if table else "")
-                    return f"{where} reads {payloads.get(place)!r} at {first.name} and {theirs_shown.get(place)!r} at {name}"
+                    read_here = payloads.get(place)
+                    return f"{where} reads {read_here!r} at {first.name} and {theirs_shown.get(place)!r} at {name}"
         return None
 
     @property
@@ -367,7 +368,8 @@ def _history_for(settings: Settings) -> History:
     default = settings.default if settings.default is not None else LastWriterWins()
     selecting = {name for name, resolver in settings.tables.items() if resolver.selects}
     keeping = {name for name, resolver in settings.tables.items() if not resolver.selects}
-    return History(selecting=selecting, keeping=keeping, default_selects=default.selects)
+    drift = settings.limits.max_drift_ms
+    return History(selecting=selecting, keeping=keeping, default_selects=default.selects, max_drift_ms=drift)
 
 
 def _lacking(one: str, ours: VersionVector, other: str, theirs: VersionVector) -> str:

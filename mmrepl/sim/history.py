@@ -60,6 +60,7 @@ class Applied:
     contents: tuple[tuple[int, Place, int, bytes | None], ...] = ()  # (counter, place, stamp, payload), voids left out
     via: str = ""  # the node that sent them
     sent_ms: int = 0  # and when
+    wall_ms: int | None = None  # what its clock showed
 
 
 @frozen
@@ -165,7 +166,7 @@ class Final:
 
 @frozen
 class Quiet:
-    """After it had become equal: messages that crossed in so many milliseconds, by type, and connections that were open."""
+    """After it had become equal: messages that crossed in so many milliseconds, by type, and open connections."""
 
     during_ms: int
     heartbeat_ms: int
@@ -187,6 +188,7 @@ class History:
     selecting: set[str] = field(factory=set)  # tables whose resolver only selects
     keeping: set[str] = field(factory=set)  # tables whose resolver does not
     default_selects: bool = True  # of all tables that are not named
+    max_drift_ms: int = 5 * 60_000  # how far ahead a stamp may be
 
     def add(self, event: Event) -> None:
         """Note what happened."""

@@ -2,7 +2,7 @@
 A network between nodes: connections over paths that delay, stall, lose, repeat, reorder, flip and cut.
 
 A *path* leads from one node to another, one way, and has its weather. A *connection* is a pair of streams over the two
-paths between two nodes. A stream keeps order and loses nothing while it lives: what the path loses is sent again, later,
+paths between two nodes. A stream keeps order and loses nothing while it lives: what the path loses is sent again later,
 and stalls what follows, or resets the connection. With ``datagrams`` each piece fares for itself instead, and may be
 lost, repeated, overtaken or flipped; frames are then read one by one, so that a bad one costs nothing but itself.
 

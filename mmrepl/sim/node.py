@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -141,7 +142,8 @@ class SimNode:
                 cluster.forgive(self.name, "damaged")
         options = Options(
             cluster="sim", address=self.address, expected=self.expected, secret=settings.secret,
-            log=LogPolicy(operations=settings.log_operations), cut_operations=settings.cut_operations, durability=settings.durability, rejoin=settings.rejoin,
+            log=LogPolicy(operations=settings.log_operations), cut_operations=settings.cut_operations,
+            durability=settings.durability, rejoin=settings.rejoin,
         )  # fmt: skip
         self.core = MultiMaster(local, rng, options, dict(meta), self.clock.monotonic_ms())
         before = self.durable_version
@@ -362,7 +364,9 @@ class SimNode:
 
     def _finish_commit(self) -> None:
         persist, core, cluster = self._committing, self.core, self.cluster
-        assert persist is not None and core is not None and self._storage is not None
+        assert persist is not None
+        assert core is not None
+        assert self._storage is not None
         self._storage.finish(persist.durability)
         self._committing, self._writing = None, False
         core.persisted(persist.position)
@@ -440,10 +444,12 @@ class SimNode:
 
     def drained(self, link: int) -> None:
         """The other side has taken something."""
-        if link in self._congested and self.core is not None:
-            if self.cluster.network.buffered(link) <= self.core.limits.outbound_bytes // 2:
-                self._congested.discard(link)
-                self.core.congested(link, congested=False)
+        core = self.core
+        if link not in self._congested or core is None:
+            return
+        if self.cluster.network.buffered(link) <= core.limits.outbound_bytes // 2:
+            self._congested.discard(link)
+            core.congested(link, congested=False)
                 self._wake()
 
     def _defer(self, action: Callable[..., None], *arguments: Any) -> bool:
@@ -509,7 +515,7 @@ class SimNode:
                     dial.backoff.reset()
                 elif not dial.busy and now >= dial.not_before_ms:
                     dial.busy = True
-                    cluster.network.dial(self.name, address, lambda why, a=address: self._dial_failed(life, a, why))
+                    cluster.network.dial(self.name, address, partial(self._dial_failed, life, address))
         cluster.world.after(100, self._look_for_peers, life)
 
     def _dial_failed(self, life: int, address: str, why: str) -> None:

@@ -110,7 +110,8 @@ class Rules:
                 text = f"{place_text(place)} shows {dot} = {value_text(payload, 'deleted')}, which was overwritten"
                 return "no_zombie", text
             if (write.stamp, write.payload) != (stamp, payload):
-                text = f"{place_text(place)} shows {dot} = {value_text(payload, 'deleted')} at {stamp}, which was written as"
+                told = value_text(payload, "deleted")
+                text = f"{place_text(place)} shows {dot} = {told} at {stamp}, which was written as"
                 return "no_lost_update", f"{text} {value_text(write.payload, 'deleted')} at {write.stamp}"
         selects = self._history.selects(place[0])
         latest = max(expected, key=lambda write: (write.stamp, write.dot), default=None)

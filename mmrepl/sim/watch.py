@@ -79,10 +79,7 @@ class Watch:
     def _wrote(self, columns: Columns, counter: int, session: int) -> None:
         node, log = self._node, self._log
         stamp, table, key, payload, packed = columns.entry(counter)
-        if packed is None:
-            context = VersionVector({columns.origin: counter - 1})
-        else:
-            context = log.unpack_context(packed)
+        context = VersionVector({columns.origin: counter - 1}) if packed is None else log.unpack_context(packed)
         before = VersionVector(self._heads)
         dot = Dot(columns.origin, counter)
         at, place = node.cluster.world.now_ms, (log.table_names[table], key)
@@ -102,7 +99,9 @@ class Watch:
         now = node.cluster.world.now_ms
         node.note("applied", columns.origin, first, last)
         sent = node.cluster.network.sent_ms if via else now
-        self._history.add(Applied(now, node.name, columns.origin, first, last, tuple(contents), via, sent))
+        self._history.add(
+            Applied(now, node.name, columns.origin, first, last, tuple(contents), via, sent, node.clock.wall_ms())
+        )
 
 
 def in_log_order(slices: list[Slice]) -> list[Slice]:
