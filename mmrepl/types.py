@@ -45,7 +45,6 @@ class NodeId(NamedTuple):
         return cls(name, int(incarnation, 16))
 
 
-
 @frozen(kw_only=True)
 class Limits:
     """

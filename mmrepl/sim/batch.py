@@ -77,11 +77,15 @@ class Batch:
         """The batch, for people."""
         lines = [
             f"{self.seed_count} seeds, {len(self.failed)} with violations",
-            (f"{self.operations} operations, {self.refused} refused, {self.messages} messages,"
-            f" {self.virtual_ms / 1000:.0f} s of virtual time in {self.seconds:.0f} s"),
-            (f"equal again after {self.rounds_at(0.5)} gossip rounds in half of the seeds,"
-            f" {self.rounds_at(0.99)} in 99 %,"
-            f" {max(self.rounds, default=0)} at most"),
+            (
+                f"{self.operations} operations, {self.refused} refused, {self.messages} messages,"
+                f" {self.virtual_ms / 1000:.0f} s of virtual time in {self.seconds:.0f} s"
+            ),
+            (
+                f"equal again after {self.rounds_at(0.5)} gossip rounds in half of the seeds,"
+                f" {self.rounds_at(0.99)} in 99 %,"
+                f" {max(self.rounds, default=0)} at most"
+            ),
             "",
             f"{'fault':<24}{'fired':>10}",
         ]

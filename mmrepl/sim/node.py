@@ -450,7 +450,7 @@ class SimNode:
         if self.cluster.network.buffered(link) <= core.limits.outbound_bytes // 2:
             self._congested.discard(link)
             core.congested(link, congested=False)
-                self._wake()
+            self._wake()
 
     def _defer(self, action: Callable[..., None], *arguments: Any) -> bool:
         if self.paused:
