@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import EMPTY
@@ -27,11 +26,11 @@ from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
 from mmrepl.sim.clocks import SimClock
+from mmrepl.sim.dialling import Dialler
 from mmrepl.sim.disk import SimDisk, SimStorage
 from mmrepl.sim.history import Acknowledged, Persisted, Refused, Shown, Stopped
 from mmrepl.sim.watch import Watch
 from mmrepl.store.read import Read, read
-from mmrepl.transport.backoff import Backoff
 from mmrepl.types import DEFAULT_LIMITS, Limits
 from mmrepl.wire.codec import decode, encode
 from mmrepl.wire.framing import FrameReader, encode_frame
@@ -61,14 +60,6 @@ class Died(Exception):
     """The node was told to die at this effect."""
 
 
-@define
-class _Dial:
-    backoff: Backoff
-    busy: bool = False
-    link: int | None = None
-    not_before_ms: int = 0
-
-
 class SimNode:
     """One node over its lives. *wanted* are the addresses that it dials; None: every member's that it knows."""
 
@@ -95,7 +86,7 @@ class SimNode:
         self._storage: SimStorage | None = None
         self._readers: dict[int, FrameReader] = {}
         self._links: dict[int, str] = {}  # link -> dialled
-        self._dials: dict[str, _Dial] = {}
+        self._dialler = Dialler(self)
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._turn_due = False
         self._timer_ms: int | None = None
@@ -154,10 +145,10 @@ class SimNode:
         self.note("started", local.store.node, doubt or "")
         cluster.network.endpoints[self.name] = self
         cluster.network.addresses[self.address] = self.name
-        self._dials.clear()
+        self._dialler.dials.clear()
         self._timer_ms = None
         self._wake()
-        cluster.world.after(self._rng.randrange(1, 50), self._look_for_peers, self.life)
+        cluster.world.after(self._rng.randrange(1, 50), self._dialler.look, self.life)
         self._set_timer(self.clock.monotonic_ms() + self._rng.randrange(1, settings.limits.gossip_tick_ms + 1))
 
     def stop(self, why: str, *, power: bool = False) -> None:
@@ -182,7 +173,7 @@ class SimNode:
         self._committing, self._writing = None, False
         cluster.network.endpoints.pop(self.name, None)
         cluster.network.cut_all(self.name, f"{self.name} is gone")
-        for held in (self._readers, self._links, self._dials, self._inbox, self._acks, self._congested):
+        for held in (self._readers, self._links, self._dialler.dials, self._inbox, self._acks, self._congested):
             held.clear()
         if power:
             cluster.forgive(self.name, why)
@@ -390,7 +381,7 @@ class SimNode:
         if core is None or not self.cluster.network.is_open(link):
             return
         if dialled:
-            dial = self._dials.get(dialled)
+            dial = self._dialler.dials.get(dialled)
             if dial is not None:
                 dial.link = link
         self._links[link] = dialled
@@ -486,44 +477,11 @@ class SimNode:
     def _forget_link(self, link: int) -> bool:
         self._readers.pop(link, None)
         self._congested.discard(link)
-        for dial in self._dials.values():
+        for dial in self._dialler.dials.values():
             if dial.link == link:
                 dial.busy, dial.link = False, None
                 dial.not_before_ms = self.cluster.world.now_ms + dial.backoff.next_ms()
         return self._links.pop(link, None) is not None
-
-    # -- dialling
-
-    def _look_for_peers(self, life: int) -> None:
-        """Dial who should be connected and is not, as far as back-off allows."""
-        if life != self.life or self.core is None:
-            return
-        core, cluster, now = self.core, self.cluster, self.cluster.world.now_ms
-        if not self.paused:
-            connected = {peer.hello.address for peer in core.up()}
-            allowed = core.wanted_addresses()
-            for address in allowed if self.mesh else self.cluster.addresses_beside(self):
-                if address == self.address or address not in allowed:
-                    continue
-                dial = self._dials.get(address)
-                if dial is None:
-                    limits = core.limits
-                    dial = self._dials[address] = _Dial(
-                        Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._rng)
-                    )
-                if address in connected:
-                    dial.backoff.reset()
-                elif not dial.busy and now >= dial.not_before_ms:
-                    dial.busy = True
-                    cluster.network.dial(self.name, address, partial(self._dial_failed, life, address))
-        cluster.world.after(100, self._look_for_peers, life)
-
-    def _dial_failed(self, life: int, address: str, why: str) -> None:
-        dial = self._dials.get(address)
-        if life == self.life and dial is not None:
-            del why
-            dial.busy = False
-            dial.not_before_ms = self.cluster.world.now_ms + dial.backoff.next_ms()
 
     # -- time
 

@@ -1,0 +1,65 @@
+"""Dialling: who should be connected and is not is dialled, again and again, as far as back-off allows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from mmrepl.transport.backoff import Backoff
+
+if TYPE_CHECKING:
+    from mmrepl.sim.node import SimNode
+
+LOOK_MS = 100
+"""How often a node looks for whom to dial."""
+
+
+@define
+class Dial:
+    """What is known of one address."""
+
+    backoff: Backoff
+    busy: bool = False
+    link: int | None = None
+    not_before_ms: int = 0
+
+
+class Dialler:
+    """The dialling of one simulated node."""
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.dials: dict[str, Dial] = {}
+
+    def look(self, life: int) -> None:
+        """Dial whoever is missing, and look again in a while; ends with that life of the node."""
+        node, core = self._node, self._node.core
+        if life != node.life or core is None:
+            return
+        cluster, now = node.cluster, node.cluster.world.now_ms
+        if not node.paused:
+            connected = {peer.hello.address for peer in core.up()}
+            allowed = core.wanted_addresses()
+            for address in allowed if node.mesh else cluster.addresses_beside(node):
+                if address == node.address or address not in allowed:
+                    continue
+                dial = self.dials.get(address)
+                if dial is None:
+                    limits = core.limits
+                    backoff = Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, node._rng)
+                    dial = self.dials[address] = Dial(backoff)
+                if address in connected:
+                    dial.backoff.reset()
+                elif not dial.busy and now >= dial.not_before_ms:
+                    dial.busy = True
+                    cluster.network.dial(node.name, address, partial(self._failed, life, address))
+        cluster.world.after(LOOK_MS, self.look, life)
+
+    def _failed(self, life: int, address: str, why: str) -> None:
+        del why
+        dial = self.dials.get(address)
+        if life == self._node.life and dial is not None:
+            dial.busy = False
+            dial.not_before_ms = self._node.cluster.world.now_ms + dial.backoff.next_ms()
