@@ -209,7 +209,8 @@ class Play:
         told = ", ".join(map(str, sizes[:8])) + (", …" if len(sizes) > 8 else "")
         when = ("first", "after one round", "after two")
         answers = tuple(zip(when, payloads, strict=False))
-        if sizes[-1] > sizes[0] and sizes == sorted(sizes):
+        first = sizes[:4]
+        if sizes[-1] > SETTLED_BYTES or first == sorted(set(first)):
             sentence = f"{name} grows without end when what is read is written back: {told} bytes, round after round."
             raise found("grows", sentence, answers=answers)
         sentence = f"{name} never comes to rest when what is read is written back: each round gives another value."

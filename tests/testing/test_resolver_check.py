@@ -56,7 +56,7 @@ PLANTED = [
     (wrong.counts_calls, "two answers"),
     (wrong.remembers, "memory"),
     (wrong.concatenates, "grows"),
-    (wrong.sums, "grows"),
+    (wrong.sums, "never rests"),
     (wrong.sums_floats, "never rests"),
     (wrong.wraps_each_time, "grows"),
     (wrong.ByArrival(), "order of arrival"),
