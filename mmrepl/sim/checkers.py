@@ -205,13 +205,18 @@ def causal_order(history: History) -> list[Violation]:
 
 
 def stamps_rise(history: History) -> list[Violation]:
-    """What a node writes is stamped later than all that it has written or applied before. (Not what it makes again.)"""
+    """
+    What a node writes is stamped later than all that it has written before, and than what this run of it has applied.
+
+    Not what it makes again. Over a restart the stamps of what was dead when it came may be forgotten.
+    """
     found: list[Violation] = []
     stamps: dict[Dot, int] = {}
     highest: dict[str, int] = {}
     for event in history.events:
         if isinstance(event, Became):
-            highest[event.node] = max((s for dot, s in stamps.items() if event.version.covers(dot)), default=0)
+            own = [s for dot, s in stamps.items() if dot.origin.name == event.node and event.version.covers(dot)]
+            highest[event.node] = max(own, default=0)
         elif isinstance(event, Applied):
             newest = max((stamp for _, _, stamp, _ in event.contents), default=0)
             highest[event.node] = max(highest.get(event.node, 0), newest)

@@ -95,10 +95,14 @@ class Diagram:
         height = top + row_height * (len(self.rows) + 1)
         width = left + lane * len(self.names)
         out = [
-            (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-            ' font-family="sans-serif" font-size="12">'),
-            ('<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7"'
-            ' orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#4a6fa5"/></marker></defs>'),
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+                ' font-family="sans-serif" font-size="12">'
+            ),
+            (
+                '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7"'
+                ' orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#4a6fa5"/></marker></defs>'
+            ),
             f'<rect width="{width}" height="{height}" fill="white"/>',
         ]
         for index, name in enumerate(self.names):

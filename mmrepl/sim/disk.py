@@ -60,7 +60,7 @@ class SimDisk:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing was ever written."""
+        """Whether nothing is on it."""
         return not self._records
 
     # -- what happens to it

@@ -26,7 +26,7 @@ from mmrepl.sim.topology import is_connected
 FLOORS: Mapping[str, int] = {
     "lost": 10_000, "repeated": 5_000, "reordered": 5_000, "flipped": 300, "cut in frame": 20, "overflow": 300,
     "slow link": 100, "partition": 1_000, "one way": 500, "flapping": 200, "jam": 500, "cut": 300, "replayed": 300,
-    "swapped addresses": 50, "crash": 3_000, "crashed at an effect": 1_000, "crash of all": 300,
+    "swapped addresses": 30, "crash": 3_000, "crashed at an effect": 1_000, "crash of all": 300,
     "crash in recovery": 300, "pause": 300, "slow process": 100, "loss of power": 500, "unsynced lost": 100,
     "disk failed": 200, "disk full": 200, "rot": 100, "wiped": 300, "restored": 200, "slow disk": 100,
     "clock jumps": 500, "clock stands": 300, "clock drifts": 100, "clock far ahead": 300, "join": 200,
@@ -310,7 +310,8 @@ class Faults:
         if node is None or node.disk.is_blank:
             return False
         self.cluster.crash(node.name)
-        self.cluster.note(f"{node.disk.rot(self._rng)} of {node.name} rots")
+        if not node.disk.is_blank:  # its first record was under way
+            self.cluster.note(f"{node.disk.rot(self._rng)} of {node.name} rots")
         self._restart_later(node)
         return True
 
@@ -405,6 +406,9 @@ class Faults:
             for path in (cluster.network.path(name, other), cluster.network.path(other, name)):
                 path.weather = evolve(self.mix.weather)
         return True
+
+    def _join_twice(self) -> bool:
+        return self._join() and self._join()
 
     def _removed(self) -> bool:
         node, other = self._some(), self._some()

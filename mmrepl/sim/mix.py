@@ -42,17 +42,21 @@ FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     "clock stands": ("C3", 0.30, 1, 3),
     "clock drifts": ("C4", 0.20, 1, 3),
     "clock far ahead": ("C6", 0.40, 1, 3),
-    "join": ("M1", 0.25, 1, 2),
-    "removed": ("M2", 0.5, 1, 2),
+    "join": ("M1", 0.3, 1, 1),
+    "removed": ("M2", 0.5, 1, 1),
     "removed for good": ("M2", 0.2, 1, 1),
 }
 """Faults that are planned; the weather's come by themselves."""
 
 RARE: Mapping[str, tuple[str, float, int, int]] = {
+    "join twice": ("M1", 0.25, 1, 1),
     "set back": ("D12", 0.25, 1, 2),
     "lost write": ("D10", 0.25, 1, 2),
 }
-"""Faults by which a node cannot notice that it forgot: drawn only when they are asked for by name."""
+"""
+Faults with which something is known to be open, drawn only when they are asked for by name: a disk that is set back
+looks to its node as if nothing had happened, and two newcomers that meet each other first are a cluster of their own.
+"""
 
 
 @frozen(kw_only=True)

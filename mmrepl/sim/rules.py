@@ -17,7 +17,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from mmrepl.causality.dot import Dot
-from mmrepl.causality.version_vector import EMPTY, VersionVector
+from mmrepl.causality.version_vector import VersionVector
 from mmrepl.resolvers.sibling import value_text
 from mmrepl.sim.history import Acknowledged, Applied, Became, Forgiven, History, Jumped, Place, Wrote
 from mmrepl.types import NodeId
@@ -156,11 +156,15 @@ class Rules:
                     yield write
 
     def _had_lost(self, write: Wrote) -> bool:
-        """Whether a write had lost to another, under a resolver that selects, when its node started over."""
+        """Whether a write had lost to another, under a resolver that selects, where a node that had it started over."""
         if not self._history.selects(write.place[0]):
             return False
-        rivals = self.live(write.place, self._left.get(write.dot.origin, EMPTY), write.node)
-        return any((rival.stamp, rival.dot) > (write.stamp, write.dot) for rival in rivals)
+        return any(
+            (rival.stamp, rival.dot) > (write.stamp, write.dot)
+            for identity, vector in self._left.items()
+            if vector.covers(write.dot)
+            for rival in self.live(write.place, vector, identity.name)
+        )
 
 
 def _left(history: History) -> dict[NodeId, VersionVector]:

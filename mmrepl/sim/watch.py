@@ -7,6 +7,7 @@ counter that moved without them is a snapshot joined; another log altogether is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mmrepl.causality.dot import Dot
@@ -55,26 +56,47 @@ class Watch:
         self._history.add(Became(node.cluster.world.now_ms, node.name, store.node, vector, why))
 
     def _grew(self, session: int, via: str) -> None:
-        log, heads = self._log, self._heads
-        slices = log.range(self._end, log.end)
+        log, first = self._log, self._end
         self._end = log.end
-        begun = {columns.index: first for columns, first, _ in slices}
-        before = {
-            columns.origin: begun.get(columns.index, columns.head + 1) - 1
-            for columns in log.columns
-        }  # fmt: skip
-        if any(counter != heads.get(origin, 0) for origin, counter in before.items()):
-            heads.update(before)
-            node = self._node
-            node.note("jumped", via)
-            self._history.add(Jumped(node.cluster.world.now_ms, node.name, VersionVector(heads)))
-        for columns, first, last in in_log_order(slices):
-            if columns is self._store.own:
-                for counter in range(first, last + 1):
-                    self._wrote(columns, counter, session)
-            else:
-                self._applied(columns, first, last, via)
-            heads[columns.origin] = last
+        slices = log.range(first, log.end)
+        reached = {columns.origin: last for columns, _, last in slices}
+        begun = {columns.origin: start for columns, start, _ in slices}
+        for columns in log.columns:
+            origin, before = columns.origin, self._heads.get(columns.origin, 0)
+            if begun.get(origin, before + 1) != before + 1 or reached.get(origin, before) != columns.head:
+                self._jumped(slices, first, session, via)
+                return
+        for run in in_log_order(slices):
+            self._ran(run, session, via)
+
+    def _jumped(self, slices: list[Slice], first: int, session: int, via: str) -> None:
+        """
+        A snapshot was joined: at a log position of its own, the last that no operation has.
+
+        What was applied just before it may be settled by now: all of that counts as part of it.
+        """
+        log, node = self._log, self._node
+        taken = {position for columns, low, high in slices for position in _positions(columns, low, high)}
+        at = max(position for position in range(first, log.end) if position not in taken)
+        for run in in_log_order(log.range(first, at)):
+            if run[0] is self._store.own:
+                self._ran(run, session, via)
+        later = log.range(at, log.end)
+        begun = {columns.index: start for columns, start, _ in later}
+        self._heads = {c.origin: begun.get(c.index, c.head + 1) - 1 for c in log.columns}
+        node.note("jumped", via)
+        self._history.add(Jumped(node.cluster.world.now_ms, node.name, VersionVector(self._heads)))
+        for run in in_log_order(later):
+            self._ran(run, session, via)
+
+    def _ran(self, run: Slice, session: int, via: str) -> None:
+        columns, first, last = run
+        if columns is self._store.own:
+            for counter in range(first, last + 1):
+                self._wrote(columns, counter, session)
+        else:
+            self._applied(columns, first, last, via)
+        self._heads[columns.origin] = last
 
     def _wrote(self, columns: Columns, counter: int, session: int) -> None:
         node, log = self._node, self._log
@@ -98,10 +120,13 @@ class Watch:
                 contents.append((counter, place, columns.stamps[offset], payload))
         now = node.cluster.world.now_ms
         node.note("applied", columns.origin, first, last)
+        wall = node.clock.wall_ms()
         sent = node.cluster.network.sent_ms if via else now
-        self._history.add(
-            Applied(now, node.name, columns.origin, first, last, tuple(contents), via, sent, node.clock.wall_ms())
-        )
+        self._history.add(Applied(now, node.name, columns.origin, first, last, tuple(contents), via, sent, wall))
+
+
+def _positions(columns: Columns, first: int, last: int) -> Iterable[int]:
+    return columns.positions[first - columns.base : last - columns.base + 1]
 
 
 def in_log_order(slices: list[Slice]) -> list[Slice]:

@@ -1,0 +1,563 @@
+"""
+Planted defects: small mutations of the real code, to show that the world finds what it is there to find.
+
+A suite that cannot fail proves nothing. Each defect is a mistake that somebody could make (some were made), and a
+context manager switches it on: it replaces a function or two of the real code, and puts them back. `hunt` runs seeds
+against one until it is found, `hunt_all` against all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+import mmrepl.replication.local as local_module
+import mmrepl.replication.opening as opening_module
+import mmrepl.sim.disk as disk_module
+import mmrepl.sim.node as node_module
+import mmrepl.store.snapshot as snapshot_module
+from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
+from mmrepl.causality.stability import AckMatrix
+from mmrepl.causality.version_vector import VersionVector
+from mmrepl.clock.hlc import HybridClock
+from mmrepl.log.columns import Columns
+from mmrepl.log.oplog import OpLog
+from mmrepl.replication import rejoin as rejoin_module
+from mmrepl.replication.hearsay import Hearsay
+from mmrepl.replication.local import LocalCore
+from mmrepl.replication.peer import Peer
+from mmrepl.replication.pull import Puller
+from mmrepl.replication.push import Pusher
+from mmrepl.replication.rejoin import Rejoin
+from mmrepl.replication.waiters import Waiters
+from mmrepl.sim.batch import guarded
+from mmrepl.sim.mix import Options
+from mmrepl.sim.rules import Violation
+from mmrepl.storage.loaded import LoadedStore
+from mmrepl.store.journal import Journal
+from mmrepl.store.keyspace import Keyspace, Record
+from mmrepl.store.store import Store
+from mmrepl.types import NodeId
+from mmrepl.wire.messages import Delta
+
+Patch: TypeAlias = tuple[Any, str, Callable[[Any], Any]]
+"""Where, which attribute, and what to make of it."""
+
+
+@frozen
+class Defect:
+    """One mistake. *text* says what is wrong."""
+
+    name: str
+    text: str
+    patches: tuple[Patch, ...]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The code has the defect while this lasts."""
+        with ExitStack() as stack:
+            for place, attribute, make in self.patches:
+                stack.enter_context(_patched(place, attribute, make))
+            yield
+
+
+@contextmanager
+def _patched(place: Any, attribute: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    before = place.__dict__[attribute]
+    setattr(place, attribute, make(before))
+    try:
+        yield
+    finally:
+        setattr(place, attribute, before)
+
+
+DEFECTS: dict[str, Defect] = {}
+
+
+def _defect(name: str, text: str, *patches: Patch) -> None:
+    DEFECTS[name] = Defect(name, text, patches)
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _before: lambda *_arguments, **_options: value
+
+
+# -- identity
+
+
+def _same_name(_before: Any) -> Any:
+    return lambda name, _rng: NodeId(name, 7)
+
+
+_defect(
+    "incarnation kept after a wipe",
+    "a node whose disk was lost goes on minting dots under its old incarnation",
+    (opening_module, "new_incarnation", _same_name),
+)
+
+
+def _no_doubt(before: Any) -> Any:
+    def read(self: disk_module.SimDisk) -> LoadedStore:
+        loaded: LoadedStore = before(self)
+        return LoadedStore(loaded.meta, None, loaded.segments, loaded.batches)
+
+    return read
+
+
+_defect(
+    "dot minted twice after a restart",
+    "a store that may have lost its newest commits keeps its incarnation",
+    (disk_module.SimDisk, "read", _no_doubt),
+)
+
+
+def _nothing_set_aside(before: Any) -> Any:
+    def start_over(self: Rejoin, _seen: VersionVector, node: NodeId, **options: Any) -> None:
+        before(self, self._local.store.version, node, **options)
+
+    return start_over
+
+
+_defect(
+    "unseen writes dropped",
+    "a node that starts over sets nothing aside",
+    (rejoin_module.Rejoin, "start_over", _nothing_set_aside),
+)
+
+
+# -- delivery
+
+_defect("delta applied over a gap", "a delta is applied whatever it stands on", (LocalCore, "lacks", _always(False)))
+
+
+def _stands_on_nothing(_before: Any) -> Any:
+    return lambda _self, _batch, _until: []
+
+
+_defect("delta stands on nothing", "a pushed delta assumes nothing", (Pusher, "_assumes", _stands_on_nothing))
+
+
+def _void_all(before: Any) -> Any:
+    def batch(self: OpLog, slices: Any, until: int) -> Any:
+        return before(self, slices, max(until, self.end))
+
+    return batch
+
+
+_defect(
+    "void before its overwriter",
+    "an operation is left out although what overwrote it is in a later frame",
+    (OpLog, "batch", _void_all),
+)
+
+
+def _without_husk(_before: Any) -> Any:
+    return lambda _self, _context, _seen: True
+
+
+_defect(
+    "void that was needed",
+    "an operation is left out although only its own context covers what it overwrote",
+    (Columns, "_is_within", _without_husk),
+)
+
+
+def _never_ask(before: Any) -> Any:
+    def tick(self: Puller, peers: list[Peer], now_ms: int, wall_ms: int) -> None:
+        before(self, [], now_ms, wall_ms)
+        self.retry(peers, wall_ms)
+
+    return tick
+
+
+_defect(
+    "repair never asked for",
+    "what a peer has and we lack is waited for, for ever",
+    (Puller, "tick", _never_ask),
+    (Puller, "met", _always(None)),
+)
+
+
+def _first_skipped(before: Any) -> Any:
+    def wanted(self: Pusher, peer: Peer) -> Any:
+        return [(c, first + (first % 9 == 8 and first < last), last) for c, first, last in before(self, peer)]
+
+    return wanted
+
+
+_defect(
+    "operation skipped in a push", "now and then the first operation is not sent", (Pusher, "wanted", _first_skipped)
+)
+
+
+def _dropped_pull(before: Any) -> Any:
+    def disconnected(self: Peer) -> None:
+        sent = self.sent
+        before(self)
+        self.sent = sent
+
+    return disconnected
+
+
+_defect(
+    "what was under way is taken for arrived",
+    "after a broken connection nothing is sent again, and digests are not heard",
+    (Peer, "disconnected", _dropped_pull),
+    (Puller, "tick", _never_ask),
+    (Puller, "met", _always(None)),
+)
+
+
+# -- merging
+
+
+def _sibling_lost(before: Any) -> Any:
+    def merge(self: Keyspace, table: Any, key: str, *rest: Any, **options: Any) -> None:
+        before(self, table, key, *rest, **options)
+        state = table.states[key]
+        if isinstance(state, Record) and len(state.dots) > 2:
+            self._set(table, key, state.dots[1:], state.context)
+
+    return merge
+
+
+_defect("sibling lost in a merge", "a third sibling pushes out the first", (Keyspace, "_merge", _sibling_lost))
+
+
+def _context_not_joined(before: Any) -> Any:
+    def merge(self: Keyspace, table: Any, key: str, *rest: Any, **options: Any) -> None:
+        before(self, table, key, *rest, **options)
+        after = table.states[key]
+        if isinstance(after, Record):
+            highest: dict[int, int] = {}
+            for live in after.dots:
+                highest[live >> COUNTER_BITS] = max(highest.get(live >> COUNTER_BITS, 0), live & COUNTER_MAX)
+            self._set(table, key, after.dots, highest)
+
+    return merge
+
+
+_defect(
+    "context not joined",
+    "a merge keeps the siblings and forgets what they had seen",
+    (Keyspace, "_merge", _context_not_joined),
+)
+
+
+def _never_covered(before: Any) -> Any:
+    def merge(self: Keyspace, table: Any, key: str, state: Any, *rest: Any, **options: Any) -> None:
+        if isinstance(state, Record):
+            state = Record(state.dots, {})
+        before(self, table, key, state, *rest, **options)
+
+    return merge
+
+
+_defect(
+    "sibling rises again",
+    "a write that was overwritten before it came is taken for new",
+    (Keyspace, "_merge", _never_covered),
+)
+
+
+def _by_arrival(_before: Any) -> Any:
+    return lambda siblings: tuple(siblings)
+
+
+def _arrived(_before: Any) -> Any:
+    from mmrepl.causality.dot import Dot
+    from mmrepl.resolvers import Sibling
+
+    def siblings(self: Store, table: Any, key: str) -> list[Sibling]:
+        found = []
+        for packed in self.keyspace.live(table, key):
+            owner, counter = self.log.columns[packed >> COUNTER_BITS], packed & COUNTER_MAX
+            stamp, _, _, payload, _ = owner.entry(counter)
+            found.append(Sibling(Dot(owner.origin, counter), stamp, payload))
+        return found
+
+    return siblings
+
+
+def _resolvers() -> Any:
+    import mmrepl.resolvers.base as base
+
+    return base
+
+
+_defect(
+    "tie broken by arrival",
+    "the last sibling is the one whose origin was met last",
+    (_resolvers(), "canonical", _by_arrival),
+    (Store, "siblings", _arrived),
+)
+
+
+# -- time
+
+
+def _wall_only(_before: Any) -> Any:
+    def tick(self: HybridClock, wall_ms: int) -> int:
+        self.last = max(self.last, wall_ms << 16)
+        return max(0, wall_ms << 16)
+
+    return tick
+
+
+_defect("stamps fall", "a stamp is the wall clock, wherever that jumps", (HybridClock, "tick", _wall_only))
+_defect(
+    "stamps of others are not seen",
+    "a received stamp does not raise the clock",
+    (HybridClock, "observe", _always(None)),
+)
+_defect(
+    "far-future stamp accepted", "a stamp is let in however far ahead it is", (LocalCore, "check_stamps", _always(None))
+)
+
+
+# -- durability
+
+
+def _durable_at_once(before: Any) -> Any:
+    def take_persist(self: LocalCore) -> Any:
+        persist = before(self)
+        if persist is not None:
+            self.durable, self._durable_vector = persist.position, self.store.version
+        return persist
+
+    return take_persist
+
+
+_defect(
+    "acknowledged before synced",
+    "what is handed to the disk is taken for durable",
+    (LocalCore, "take_persist", _durable_at_once),
+)
+
+
+def _applied_is_durable(_before: Any) -> Any:
+    return property(lambda self: self.store.version)
+
+
+_defect(
+    "sent before synced",
+    "what is applied is told to peers before it is on disk",
+    (LocalCore, "durable_vector", _applied_is_durable),
+)
+
+
+def _loses_the_last(before: Any) -> Any:
+    def take(self: Journal) -> Any:
+        commit = before(self)
+        if commit is not None and self.persisted % 7 == 0:
+            object.__setattr__(commit, "batches", dict(list(commit.batches.items())[:-1]))
+        return commit
+
+    return take
+
+
+_defect("batch left out of a commit", "now and then a commit lacks its last batch", (Journal, "take", _loses_the_last))
+
+
+def _segments_not_saved(_before: Any) -> Any:
+    def save(self: Journal, _columns: Any, segment: Any) -> None:
+        segment.dead_saved = segment.dead
+        self._saved_segments.add(segment.number)
+
+    return save
+
+
+_defect(
+    "settled operations not saved",
+    "a cut drops batches and does not write what lives of them",
+    (Journal, "_save_segment", _segments_not_saved),
+)
+
+
+def _any_record(before: Any) -> Any:
+    def record_at(data: bytes, at: int) -> bytes | None:
+        record: bytes | None = before(data, at)
+        if record is None and len(data) - at >= disk_module.HEAD_BYTES:
+            length = disk_module._HEAD.unpack_from(data, at)[1]
+            if at + disk_module.HEAD_BYTES + length <= len(data):
+                return data[at : at + disk_module.HEAD_BYTES + length]
+        return record
+
+    return record_at
+
+
+_defect("torn tail accepted", "a record counts whatever its checksum", (disk_module, "_record_at", _any_record))
+
+
+def _end_quietly(_before: Any) -> Any:
+    def end_at(self: disk_module.SimDisk, data: bytes, at: int, serial: int) -> None:
+        del self, data, at, serial
+
+    return end_at
+
+
+_defect(
+    "middle damage skipped",
+    "what stands behind a damaged record is dropped without a word",
+    (disk_module.SimDisk, "_end_at", _end_quietly),
+)
+
+
+# -- stability and snapshots
+
+
+def _stable_at_once(_before: Any) -> Any:
+    return lambda self: self._own_vector
+
+
+_defect("stable at once", "what we have applied is taken for stable everywhere", (AckMatrix, "stable", _stable_at_once))
+
+
+def _dot_alone(before: Any) -> Any:
+    def forget_key(self: Keyspace, table: Any, key: str, watermark: Mapping[int, int]) -> int:
+        state = table.states[key]
+        dots = state.dots if isinstance(state, Record) else [state]
+        if any(watermark.get(dot >> COUNTER_BITS, 0) < dot & COUNTER_MAX for dot in dots):
+            return 0
+        result: int = before(self, table, key, _Everything())
+        return result
+
+    return forget_key
+
+
+class _Everything(dict[int, int]):
+    def get(self, _key: int, _default: Any = None) -> int:  # type: ignore[override]
+        return COUNTER_MAX
+
+
+_defect(
+    "tombstone dropped on its dot alone",
+    "what is forgotten need only be stable itself",
+    (Keyspace, "_forget_key", _dot_alone),
+)
+
+
+class _Anything(set[int]):
+    def __contains__(self, _dot: object) -> bool:
+        return True
+
+
+_defect(
+    "snapshot joined plainly",
+    "what a snapshot does not hold is not taken for dead",
+    (snapshot_module, "_dots", _always(_Anything())),
+)
+
+
+def _pasted(before: Any) -> Any:
+    def install(store: Store, clock: VersionVector, batches: Any) -> int:
+        wide = VersionVector({**store.version, **{o: max(n, store.version.counter(o)) for o, n in clock.items()}})
+        result: int = before(store, wide, batches)
+        return result
+
+    return install
+
+
+_defect(
+    "snapshot pasted",
+    "whatever a snapshot does not hold is dead, seen by its sender or not",
+    (local_module, "install", _pasted),
+)
+
+
+# -- between peers
+
+
+def _believed(before: Any) -> Any:
+    def digest(self: Hearsay, peer: Peer, digest: Any, vector: VersionVector) -> None:
+        before(self, peer, digest, vector.join(peer.sent))
+
+    return digest
+
+
+_defect(
+    "peer believed beyond what it proved",
+    "what was sent to a peer counts as durable there",
+    (Hearsay, "digest", _believed),
+)
+
+
+def _one_less(before: Any) -> Any:
+    def satisfied(self: Waiters, vectors: list[VersionVector], *rest: Any, **options: Any) -> Any:
+        return before(self, [*vectors, vectors[0]], *rest, **options)
+
+    return satisfied
+
+
+_defect("acknowledged by one too few", "who writes counts twice", (Waiters, "satisfied", _one_less))
+
+
+def _recode(before: Any) -> Any:
+    def encode(message: Any) -> Any:
+        if isinstance(message, Delta) and message.batch.payloads and len(message.batch.origins) > 1:
+            batch = message.batch
+            payloads = [b"\xcc" + p if p and len(p) == 1 and p[0] < 128 else p for p in batch.payloads]
+            message = Delta(message.assumes, type(batch)(batch.origins, batch.tables, batch.runs, batch.table_runs,
+                            batch.keys, batch.stamps, payloads, batch.contexts), message.ack)  # fmt: skip
+        return before(message)
+
+    return encode
+
+
+_defect("relay that re-encodes", "bytes are made anew on their way", (node_module, "encode", _recode))
+
+
+def _chatter(_before: Any) -> Any:
+    def tell(self: Hearsay, peer: Peer, now_ms: int, wall_ms: int) -> None:
+        self.send(peer, now_ms, wall_ms, want=False)
+
+    return tell
+
+
+_defect("never quiet", "a digest leaves with every tick, news or not", (Hearsay, "tell", _chatter))
+
+
+def _unbounded(before: Any) -> Any:
+    def receive(self: Puller, peer: Peer, delta: Any, now_ms: int, wall_ms: int) -> None:
+        peer.held_bytes, held = 0, peer.held_bytes
+        try:
+            before(self, peer, delta, now_ms, wall_ms)
+        finally:
+            peer.held_bytes += held
+
+    return receive
+
+
+_defect("early deltas without bound", "what comes too early is held, however much", (Puller, "receive", _unbounded))
+
+
+# -- hunting
+
+
+@frozen
+class Hunt:
+    """What a hunt brought: the seed that found the defect, after how many, and how it showed."""
+
+    defect: str
+    seeds: int
+    found: tuple[Violation, ...]
+
+
+def hunt(name: str, seeds: range, options: Options | None = None) -> Hunt:
+    """Run seeds against a defect until one finds it. Raises KeyError for a defect that does not exist."""
+    defect = DEFECTS[name]
+    with defect.planted():
+        for count, seed in enumerate(seeds, 1):
+            outcome = guarded(seed, options if options is not None else Options())
+            if not outcome.ok:
+                return Hunt(name, count, outcome.violations)
+    return Hunt(name, len(seeds), ())
+
+
+def hunt_all(seeds: range, options: Options | None = None) -> Iterator[Hunt]:
+    """Every defect, one after the other."""
+    for name in DEFECTS:
+        yield hunt(name, seeds, options)

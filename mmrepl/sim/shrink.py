@@ -1,0 +1,59 @@
+"""
+Shrinking: a shorter run that fails in the same way.
+
+A failing seed is tried again with fewer nodes, fewer operations, less time and fewer kinds of faults, keeping whatever
+still fails by the same checker. What a seed draws changes with its options, so this is a search and no proof: the
+result is smaller or it is what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import evolve
+
+from mmrepl.sim.batch import guarded
+from mmrepl.sim.mix import Options, draw
+from mmrepl.sim.run import Outcome
+
+TRIES = 60
+
+
+def shrink(outcome: Outcome, *, tries: int = TRIES) -> Outcome:
+    """The smallest failing run that was found within so many tries; *outcome* itself if there is none."""
+    if outcome.ok:
+        return outcome
+    wanted = {violation.checker for violation in outcome.violations}
+    best = outcome
+    left = tries
+    progress = True
+    while progress and left > 0:
+        progress = False
+        for options in _smaller(best):
+            if left <= 0:
+                break
+            left -= 1
+            tried = guarded(best.seed, options)
+            if any(violation.checker in wanted for violation in tried.violations):
+                best, progress = tried, True
+                break
+    return best
+
+
+def _smaller(outcome: Outcome) -> Iterator[Options]:
+    """Options that make a smaller run, the boldest first."""
+    options = outcome.options
+    mix = draw(outcome.seed, options)
+    if options.faults is None:
+        yield evolve(options, faults=tuple(mix.faults), nodes=len(mix.names), topology=mix.topology,
+                     datagrams=mix.datagrams)  # fmt: skip
+    for operations in (options.operations // 4, options.operations // 2, options.operations * 3 // 4):
+        if 0 < operations < options.operations:
+            yield evolve(options, operations=operations)
+    if options.duration_ms > 500:
+        yield evolve(options, duration_ms=options.duration_ms // 2)
+    if options.faults:
+        for name in options.faults:
+            yield evolve(options, faults=tuple(other for other in options.faults if other != name))
+    if len(mix.names) > 2:
+        yield evolve(options, nodes=len(mix.names) - 1)
