@@ -96,7 +96,8 @@ class Diagram:
         width = left + lane * len(self.names)
         out = [
             (
-                f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+                f' viewBox="0 0 {width} {height}"'
                 ' font-family="sans-serif" font-size="12">'
             ),
             (
