@@ -278,6 +278,26 @@ async def test_writes_in_our_own_name_are_refused():
         await still_serves(paris, tokyo)
 
 
+async def test_a_victim_of_forgery_recovers():
+    """Operations are not signed: a write in tokyo's name is taken by paris. Tokyo becomes somebody else and goes on."""
+    async with cluster("paris", "tokyo") as (paris, tokyo):
+        await tokyo.put("mine", 1, acks=2)
+        victim = tokyo.core.local.store.node
+        async with impostor(paris) as forger:
+            stamp = paris.read("mine").siblings[0].timestamp + 1
+            batch = Batch([tuple(victim)], [""], [0, 2, 1], [], ["forged"], [stamp], [b"\x07"], [])
+            forger.say(Delta([(*victim, 1)], batch))
+            await until(paris, lambda: paris.get("forged") == 7, "the forgery is taken")
+            await until(tokyo, lambda: tokyo.core.local.store.node != victim, "tokyo is somebody else")
+        paris.remove("mallory")
+        await connected(paris, tokyo)
+        await tokyo.put("mine", 2, acks=2, timeout=PATIENCE)
+        await tokyo.put("forged", "set right", acks=2, timeout=PATIENCE)
+        for node in (paris, tokyo):
+            assert (node.get("mine"), node.get("forged")) == (2, "set right")
+            node.core.check()
+
+
 async def test_another_content_for_a_known_dot_is_noticed():
     """One dot, two stamps: the second is refused, by name."""
     async with cluster("paris", "tokyo") as (paris, tokyo):
