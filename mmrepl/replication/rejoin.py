@@ -19,6 +19,7 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.replication.local import LocalCore
+from mmrepl.store.table import Table
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Vector, from_wire, to_wire
 
@@ -39,6 +40,8 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
     key: str
     payload: bytes | None
     context: Vector
+    dot: tuple[str, int, int]  # name, incarnation, counter
+    suspect: bool  # whether the dot may stand for another write as well
 
 
 _decoder = msgspec.msgpack.Decoder(list[Carried])
@@ -121,8 +124,9 @@ class Rejoin:
                 for sibling in store.siblings(table, key):
                     suspect = sibling.dot.origin == old and sibling.dot.counter > suspect_from
                     if suspect or not seen.covers(sibling.dot):
-                        context = to_wire(store.seen_by(sibling.dot))
-                        set_aside.append(Carried(sibling.timestamp, name, key, sibling.payload, context))
+                        context, dot = to_wire(store.seen_by(sibling.dot)), (*sibling.dot.origin, sibling.dot.counter)
+                        stamp, payload = sibling.timestamp, sibling.payload
+                        set_aside.append(Carried(stamp, name, key, payload, context, dot, suspect))
         self.carried = sorted(set_aside, key=lambda entry: (entry.stamp, entry.table, entry.key))
         self._local.start_over(node)
         self._note(CARRIED, msgspec.msgpack.encode(self.carried))
@@ -131,23 +135,42 @@ class Rejoin:
         self.opened()
 
     def carry_on(self, caught_up: bool) -> int:
-        """Once this node has *caught up*, write again what was set aside; returns how many writes that were."""
+        """
+        Once this node has *caught up*, write again what was set aside; returns how many writes that were.
+
+        Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it.
+        """
         if not caught_up or not self.carried:
             return 0
         store = self._local.store
+        version, count = store.version, 0
         for entry in self.carried:
+            if not entry.suspect and version.counter(NodeId(*entry.dot[:2])) >= entry.dot[2]:
+                continue
             table = store.table(entry.table)
-            vector = from_wire(entry.context)
-            for sibling in store.siblings(table, entry.key):
-                if sibling.is_tombstone:
-                    # With all that it had seen: a context must cover whatever the tombstone does, which may be sent
-                    # as a void now that it is overwritten.
-                    vector = vector.join(store.seen_by(sibling.dot)).including(sibling.dot)
+            vector = from_wire(entry.context).join(self._dead(version, table, entry.key))
             context = CausalContext(entry.table, entry.key, vector)
             store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
-        count, self.carried = len(self.carried), []
+            count += 1
+        self.carried = []
         self._note(CARRIED, None)
         return count
+
+    def _dead(self, version: VersionVector, table: Table, key: str) -> VersionVector:
+        """
+        A context that covers, of all that *version* has of a key, what is not a live value.
+
+        Not only the tombstones that are here: others may have forgotten one and others again not, and under a policy
+        that goes by stamps a write with an old stamp would be dead at these and alive at those. (A tombstone that is
+        younger than a live value of its own origin is not covered, unless it is here.)
+        """
+        siblings = self._local.store.siblings(table, key)
+        covered = dict(version)
+        for sibling in siblings:
+            if not sibling.is_tombstone:
+                origin, counter = sibling.dot
+                covered[origin] = min(covered.get(origin, 0), counter - 1)
+        return VersionVector(covered)
 
     def _note(self, key: str, value: bytes | None) -> None:
         if self._local.journal is not None:
