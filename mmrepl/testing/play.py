@@ -27,7 +27,7 @@ from mmrepl.types import Value
 from mmrepl.values import decode
 
 KEY = "k"
-SETTLED_BYTES = 64 * 1024
+SETTLED_BYTES = 16 * 1024
 """A value that has grown beyond this by being written back will not come to rest."""
 
 Invariant: TypeAlias = Callable[[list[Value], Value], object]

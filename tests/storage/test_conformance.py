@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from mmrepl.errors import ClosedError, UsageError
 from mmrepl.ports import Commit, Durability
 from mmrepl.storage import MemoryDisk, MemoryStorage
+from mmrepl.testing import storage_suite
 from mmrepl.testing.storage_suite import StorageSuite, state
-from tests.storage.places import MemoryPlace, SqlitePlace
+from tests.storage.places import DyingMemory, MemoryPlace, SqlitePlace
 
 
 class TestMemory(StorageSuite):
@@ -70,3 +72,70 @@ def test_lost_power_after_a_sync_loses_nothing_and_raises_no_doubt():
     loaded = MemoryStorage(disk).load()
     assert loaded.doubt is None
     assert list(state(loaded)[0]) == [0, 1]
+
+
+# -- planted bugs: a suite that cannot fail proves nothing
+
+
+class Forgetful(MemoryStorage):
+    """Keeps weak commits for itself until a strong one or closing."""
+
+    def __init__(self, disk: MemoryDisk) -> None:
+        super().__init__(disk)
+        self._kept: list[Commit] = []
+
+    def commit(self, commit: Commit, durability: Durability) -> None:
+        self._kept.append(commit)
+        if durability is not Durability.NONE:
+            self._write()
+
+    def close(self) -> None:
+        if self._session:
+            self._write()
+        super().close()
+
+    def _write(self) -> None:
+        for commit in self._kept:
+            super().commit(commit, Durability.SYNC)
+        self._kept.clear()
+
+
+class Torn(DyingMemory):
+    """Writes a commit in two halves."""
+
+    def commit(self, commit: Commit, durability: Durability) -> None:
+        super().commit(evolve(commit, meta={}), durability)
+        super().commit(Commit(meta=commit.meta), durability)
+
+
+class Trusting(MemoryPlace):
+    """A disk that never doubts."""
+
+    def open(self) -> MemoryStorage:
+        self.disk._doubt = None
+        return super().open()
+
+
+class ForgetfulPlace(MemoryPlace):
+    def open(self) -> MemoryStorage:
+        return Forgetful(self.disk)
+
+
+class TornPlace(MemoryPlace):
+    def open_dying(self, touches: int) -> MemoryStorage:
+        return Torn(self.disk, touches)
+
+
+@pytest.mark.parametrize(
+    ("place", "fact"),
+    [
+        (ForgetfulPlace, storage_suite.what_was_committed_survives_the_process),
+        (TornPlace, storage_suite.a_death_within_a_commit_leaves_all_of_it_or_nothing),
+        (Trusting, storage_suite.a_loss_of_power_leaves_a_prefix_and_a_doubt),
+    ],
+)
+def test_the_suite_finds_what_is_planted(place: type[MemoryPlace], fact):
+    """Weak commits lost with the process, a commit in two halves, a lost tail that nobody is told of."""
+    fact(MemoryPlace())
+    with pytest.raises(AssertionError):
+        fact(place())

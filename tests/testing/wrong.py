@@ -14,7 +14,7 @@ import uuid
 
 from attrs import frozen
 
-from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolution, Resolver, canonical
+from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolution, Resolver
 
 Carts = list[list[str]]
 
@@ -301,5 +301,3 @@ def merge_with_clock(a, b):
 def merge_sets(a, b):
     return {*a, *b}
 
-
-assert canonical
