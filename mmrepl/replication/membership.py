@@ -72,6 +72,11 @@ class Membership:
         entry = self.entries.get(node.name)
         return entry is not None and entry.removed and entry.incarnation == node.incarnation
 
+    @property
+    def count(self) -> int:
+        """How many members there are, expected ones whom nobody has met included: acknowledgements are of so many."""
+        return len(self.names()) + len(self.expected)
+
     def is_alone(self, but_for: str = "") -> bool:
         """Whether there is nobody but us, and perhaps one of that name."""
         return all(entry.removed or entry.name in (self.name, but_for) for entry in self.entries.values())

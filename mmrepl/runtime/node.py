@@ -377,7 +377,7 @@ class Node(Reader):
                 await done
         except TimeoutError:
             confirmed = sum(vector.counter(core.local.store.node) >= counter for vector in core.hearsay.vectors())
-            wanted = needed(acks, len(core.members.names()))
+            wanted = needed(acks, core.members.count)
             raise AckTimeout(
                 f"key {key!r}: {confirmed} of {wanted} members confirmed write {core.local.store.node}:{counter} within"
                 f" {timeout:g} s; it is in the log and will spread to the others: do not repeat it blindly",

@@ -264,7 +264,7 @@ _defect(
 
 
 def _by_arrival(_before: Any) -> Any:
-    return lambda siblings: tuple(siblings)
+    return tuple
 
 
 def _arrived(_before: Any) -> Any:
@@ -283,7 +283,7 @@ def _arrived(_before: Any) -> Any:
 
 
 def _resolvers() -> Any:
-    import mmrepl.resolvers.base as base
+    from mmrepl.resolvers import base
 
     return base
 
@@ -429,7 +429,7 @@ def _dot_alone(before: Any) -> Any:
 
 
 class _Everything(dict[int, int]):
-    def get(self, _key: int, _default: Any = None) -> int:  # type: ignore[override]
+    def get(self, _key: int, _default: Any = None) -> int:
         return COUNTER_MAX
 
 
