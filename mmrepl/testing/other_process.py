@@ -112,7 +112,7 @@ class OtherProcess:
         assert self._process.stdout is not None
         file, data = self._process.stdout.fileno(), b""
         while len(data) < count:
-            if os.name == "posix" and not select.select([file], [], [], seconds)[0]:
+            if not _readable(file, seconds):
                 return None
             piece = os.read(file, count - len(data))
             if not piece:
@@ -120,3 +120,12 @@ class OtherProcess:
                 return None
             data += piece
         return data
+
+
+def _readable(file: int, seconds: float) -> bool:
+    """Whether there is something to read, or an end, within *seconds*. Where pipes cannot be asked, reading waits."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

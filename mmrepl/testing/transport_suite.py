@@ -19,130 +19,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
 from mmrepl.errors import ClosedError, UsageError
-from mmrepl.ports import Connection, Transport
-
-PATIENCE_S = 20.0  # for what must come; never waited for in vain
-
-
-class Kit(Protocol):
-    """What a transport's author gives."""
-
-    def transport(self) -> Transport:
-        """A new one, able to reach the others of this kit."""
-
-    @property
-    def address(self) -> str:
-        """Where to listen, with a port of 0 or its like: listening twice gives two addresses."""
-
-
-class Recorder:
-    """A handler that remembers, asserts the order of its calls, and can be waited on."""
-
-    def __init__(self, *, echo: bool = False, greeting: bytes = b"") -> None:
-        self.connection: Connection | None = None
-        self.data = bytearray()
-        self.pieces = 0
-        self.reason: str | None = None
-        self._echo, self._greeting = echo, greeting
-        self._changed = asyncio.Event()
-
-    def made(self, connection: Connection) -> None:
-        """Once, first."""
-        assert self.connection is None, "made twice"
-        assert self.reason is None
-        self.connection = connection
-        if self._greeting:
-            connection.send(self._greeting)
-        self._changed.set()
-
-    def received(self, data: bytes) -> None:
-        """Between the two."""
-        assert self.connection is not None, "received before made"
-        assert self.reason is None, "received after lost"
-        assert type(data) is bytes
-        assert data
-        self.data += data
-        self.pieces += 1
-        if self._echo:
-            self.stream.send(data)
-        self._changed.set()
-
-    def lost(self, reason: str) -> None:
-        """Once, last."""
-        assert self.connection is not None, "lost before made"
-        assert self.reason is None, "lost twice"
-        assert isinstance(reason, str)
-        assert reason
-        self.reason = reason
-        self._changed.set()
-
-    @property
-    def stream(self) -> Connection:
-        """The connection, which is there after `made`."""
-        assert self.connection is not None, "not made yet"
-        return self.connection
-
-    async def until(self, condition: Callable[[Recorder], bool]) -> None:
-        """Wait until *condition* of this recorder holds."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition(self):
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def until_lost(self) -> None:
-        """Wait for the end."""
-        await self.until(lambda self: self.reason is not None)
-
-    async def until_bytes(self, count: int) -> None:
-        """Wait until so many bytes have come."""
-        await self.until(lambda self: len(self.data) >= count)
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Turn the event loop until *condition* holds, for what nobody can tell us."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
-            await asyncio.sleep(0)
-
-
-class Accepting:
-    """A handler factory that keeps what it made."""
-
-    def __init__(self, make: Callable[[], Recorder] = Recorder) -> None:
-        self.handlers: list[Recorder] = []
-        self._make = make
-        self._changed = asyncio.Event()
-
-    def __call__(self) -> Recorder:
-        self.handlers.append(self._make())
-        self._changed.set()
-        return self.handlers[-1]
-
-    async def nth(self, index: int = 0) -> Recorder:
-        """The handler of the so-many-th accepted connection, made."""
-        async with asyncio.timeout(PATIENCE_S):
-            while len(self.handlers) <= index:
-                self._changed.clear()
-                await self._changed.wait()
-        await self.handlers[index].until(lambda handler: handler.connection is not None)
-        return self.handlers[index]
-
-
-async def pair(kit: Kit, **accepting: Any) -> tuple[Recorder, Recorder, Transport, Transport]:
-    """Two transports and a stream between them: (ours, theirs, our transport, their transport)."""
-    server, client = kit.transport(), kit.transport()
-    accept = Accepting(lambda: Recorder(**accepting))
-    listener = await server.listen(kit.address, accept)
-    ours = Recorder()
-    connection = await client.connect(listener.address, ours)
-    assert connection is ours.connection, "made was not called before connect returned"
-    return ours, await accept.nth(), client, server
-
+from mmrepl.ports import Connection
+from mmrepl.testing.transport_kit import Accepting, Kit, Recorder, in_time, pair
 
 Case: TypeAlias = Callable[[Kit], Awaitable[None]]
 
@@ -475,7 +358,7 @@ async def closing_a_transport_ends_all_that_it_started(kit: Kit) -> None:
     await one.connect(at_two.address, forth)
     await two.connect(at_one.address, back)
     accepted_one, accepted_two = await accept_one.nth(), await accept_two.nth()
-    async with asyncio.timeout(PATIENCE_S):
+    async with in_time():
         await one.close()
     assert forth.reason is not None
     assert accepted_one.reason is not None
@@ -511,7 +394,7 @@ async def closing_while_connecting_leaves_nothing(kit: Kit) -> None:
         attempt = asyncio.ensure_future(client.connect(listener.address, handler))
         for _ in range(turns):
             await asyncio.sleep(0)
-        async with asyncio.timeout(PATIENCE_S):
+        async with in_time():
             await client.close()
         try:
             await attempt
@@ -547,7 +430,7 @@ async def unread_bytes_do_not_hold_up_close(kit: Kit) -> None:
     ours, theirs, client, server = await pair(kit)
     for _ in range(32):
         ours.stream.send(bytes(1_000_000))
-    async with asyncio.timeout(PATIENCE_S):
+    async with in_time():
         await client.close()
         await server.close()
     assert ours.reason is not None

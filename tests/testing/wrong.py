@@ -300,4 +300,3 @@ def merge_with_clock(a, b):
 
 def merge_sets(a, b):
     return {*a, *b}
-

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from mmrepl.testing import transport_kit
 from mmrepl.testing import transport_suite as conformance
 from mmrepl.transport import tcp
 from mmrepl.transport.guard import Guard
@@ -79,13 +80,13 @@ class TestAsUsersRunIt(conformance.TransportSuite):
 
 async def fails(kit, case):
     """Whether the case notices; with little patience, since what is broken may never come."""
-    old, conformance.PATIENCE_S = conformance.PATIENCE_S, 0.3
+    old, transport_kit.PATIENCE_S = transport_kit.PATIENCE_S, 0.3
     try:
         await conformance.run(kit, case)
     except (AssertionError, pytest.fail.Exception, TimeoutError):
         return True
     finally:
-        conformance.PATIENCE_S = old
+        transport_kit.PATIENCE_S = old
         for transport in getattr(kit, "made", ()):
             await transport.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mmrepl.errors import UsageError
-from mmrepl.testing.transport_suite import Accepting, Recorder, eventually
+from mmrepl.testing.transport_kit import Accepting, Recorder, eventually
 from mmrepl.transport.loopback import LoopbackNetwork
 
 

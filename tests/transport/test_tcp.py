@@ -17,7 +17,7 @@ import sys
 import pytest
 
 from mmrepl.errors import ClosedError, FrameError, UsageError
-from mmrepl.testing.transport_suite import Accepting, Recorder, eventually
+from mmrepl.testing.transport_kit import Accepting, Recorder, eventually
 from mmrepl.transport import tcp
 from mmrepl.transport.tcp import TcpTransport
 from mmrepl.wire.framing import FrameReader, encode_frame
@@ -506,7 +506,7 @@ def test_a_process_that_used_everything_ends_without_a_word():
     program = """
 import asyncio
 from mmrepl.transport.tcp import TcpTransport
-from mmrepl.testing.transport_suite import Accepting, Recorder
+from mmrepl.testing.transport_kit import Accepting, Recorder
 
 async def main():
     one, two = TcpTransport(), TcpTransport()

@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from mmrepl.testing.transport_suite import Accepting, Recorder, eventually
+from mmrepl.testing.transport_kit import Accepting, Recorder, eventually
 from mmrepl.transport.tcp import TcpTransport
 from mmrepl.wire.framing import encode_frame
 from tests.transport.raw import raw_client
