@@ -453,20 +453,6 @@ def test_ctrl_c_breaks_off_a_wait_and_nothing_else(paris):
     assert not paris._thread._waiting
 
 
-def test_ctrl_c_in_a_feed_loses_no_change(paris):
-    """The feed goes on where it was."""
-    feed = paris.changes()
-    paris["a"] = 1
-    assert next(feed).value == 1
-    before = feed._pending
-    thread = interrupt_when(lambda: feed._pending is not before)
-    with pytest.raises(KeyboardInterrupt):
-        next(feed)
-    thread.join()
-    paris["b"] = 2
-    assert next(feed).value == 2
-
-
 def test_ctrl_c_while_closing():
     """The node goes on closing, and closing again waits for it."""
     storage = StuckStorage()
