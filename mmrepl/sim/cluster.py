@@ -3,9 +3,11 @@ A cluster to play with: several nodes, one process, virtual time.
 
     >>> cluster = Cluster(["paris", "tokyo", "lima"], seed=7)
     >>> cluster.partition({"paris"}, {"tokyo", "lima"})
-    >>> _ = cluster["paris"].put("k", 1), cluster["lima"].put("k", 2)
+    >>> _ = cluster["paris"].put("k", 1)
+    >>> cluster.run(10)
+    >>> _ = cluster["lima"].put("k", 2)
     >>> cluster.heal()
-    >>> cluster.run_until_converged()
+    >>> took_ms = cluster.run_until_converged()
     >>> [node.get("k") for node in cluster]
     [2, 2, 2]
 

@@ -1,0 +1,101 @@
+"""Seeds, batches, planted defects."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmrepl.sim import FAULTS, Options, Run, run_batch, run_seed, shrink
+from mmrepl.sim.defects import DEFECTS, hunt
+from mmrepl.sim.faults import FLOORS, below_floors
+from mmrepl.sim.mix import draw
+from mmrepl.sim.topology import SHAPES, diameter, edges_of, is_connected
+
+SHORT = Options(operations=60, duration_ms=1_500)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_core_survives(seed):
+    """Short runs under all faults: nothing is violated."""
+    outcome = run_seed(seed, SHORT)
+    assert outcome.ok, (outcome.command, [str(violation) for violation in outcome.violations])
+
+
+def test_without_faults_nothing_fires():
+    """And everything is equal at once."""
+    outcome = run_seed(3, Options(faults=(), operations=100, duration_ms=2_000))
+    assert outcome.ok
+    assert not sum(outcome.fired[name] for name in FAULTS)
+    assert outcome.converged_rounds <= 10
+
+
+def test_a_seed_is_an_outcome():
+    """The same one each time."""
+    assert run_seed(5, SHORT) == run_seed(5, SHORT)
+
+
+def test_a_batch_on_two_processes_is_a_batch_on_one():
+    """And says what came of it, with the floors that it missed."""
+    here = run_batch(range(6), SHORT, processes=1)
+    elsewhere = run_batch(range(6), SHORT, processes=2)
+    assert here.fired == elsewhere.fired
+    assert (here.seed_count, here.operations) == (elsewhere.seed_count, elsewhere.operations)
+    assert "6 seeds, 0 with violations" in here.table()
+
+
+def test_a_floor_that_is_missed_is_told():
+    """A batch in which a fault never fired proves nothing about it."""
+    batch = run_batch(range(2), Options(faults=(), operations=10, duration_ms=300), processes=1)
+    assert batch.missed_floors == {}  # somebody chose the faults
+    assert set(below_floors(batch.fired, 1_000)) == set(FLOORS)
+
+
+def test_every_seed_draws_another_mix():
+    """Sizes, topologies and faults all vary, and all occur."""
+    mixes = [draw(seed, Options()) for seed in range(300)]
+    assert {mix.topology for mix in mixes} == set(SHAPES)
+    assert {len(mix.names) for mix in mixes} == {2, 3, 4, 5, 7}
+    assert {name for mix in mixes for name in mix.faults} == set(FAULTS)
+
+
+def test_graphs():
+    """Rings close, stars have a middle, random graphs are connected."""
+    names = list("abcde")
+    for seed in range(30):
+        run = Run(seed, SHORT)
+        assert is_connected(run.cluster.names, run.cluster.edges)
+        del run
+    rng = Run(1, SHORT).cluster.world.dice("x")
+    assert diameter(names, edges_of(names, "line", rng)) == 4
+    assert diameter(names, edges_of(names, "ring", rng)) == 2
+    assert diameter(names, edges_of(names, "star", rng)) == 2
+    assert diameter(names, edges_of(names, "mesh", rng)) == 1
+
+
+FOUND_SOON = [
+    "delta applied over a gap", "delta stands on nothing", "context not joined", "stamps fall", "never quiet",
+    "acknowledged by one too few", "peer believed beyond what it proved", "tie broken by arrival",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND_SOON)
+def test_a_planted_defect_is_found(name):
+    """In a few seeds; and it is gone afterwards."""
+    found = hunt(name, range(30), Options(operations=120, duration_ms=3_000))
+    assert found.found, name
+    assert run_seed(0, SHORT).ok
+
+
+def test_there_are_enough_defects():
+    """Each with a sentence on what is wrong."""
+    assert len(DEFECTS) >= 25
+    assert all(defect.text for defect in DEFECTS.values())
+
+
+def test_a_failing_run_becomes_smaller():
+    """The same checker finds the same defect in fewer operations."""
+    with DEFECTS["delta stands on nothing"].planted():
+        failing = next(outcome for outcome in map(run_seed, range(10)) if not outcome.ok)
+        smaller = shrink(failing, tries=12)
+        assert not smaller.ok
+        assert smaller.options.operations < failing.options.operations
+        assert f"--seed {failing.seed}" in smaller.command
