@@ -33,8 +33,6 @@ class Writes:
         store = site.core.local.store
         table = store.table("")
         seen = VersionVector() if blind else store.context(table, key).vector
-        if not blind and seen.counter(site.node) == 0:
-            seen = VersionVector(seen)
         counter = site.put(key, value, context=BLIND if blind else None)
         self.all[site.node, counter] = (key, value, seen)
 

@@ -12,7 +12,6 @@ from collections import Counter, deque
 
 from attrs import define, field
 
-from mmrepl.causality.version_vector import VersionVector
 from mmrepl.ports import Durability
 from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
@@ -334,11 +333,3 @@ class World:
 
     def is_live(self, a, b):
         return self.states(a).get(b) is PeerState.LIVE
-
-
-def total(*vectors):
-    """The join of vectors."""
-    joined = VersionVector()
-    for vector in vectors:
-        joined = joined.join(vector)
-    return joined
