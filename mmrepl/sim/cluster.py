@@ -337,11 +337,32 @@ class Cluster:
 
     def forgive(self, name: str, why: str) -> None:
         """A disk lost something: writes that no disk has may be missing from here on."""
+        self.nodes[name].has_lost = True
+        held = self._on_disks()
+        lost = frozenset(event.dot for event in self.history.writes() if not held.covers(event.dot))
+        self.history.add(Forgiven(self.world.now_ms, name, lost, why))
+
+    def forgive_what_was_left_to_the_lost(self) -> None:
+        """
+        Writes that were on a disk which lost them, and that somebody else had let go of, trusting in that copy.
+
+        A node that starts over sets aside only what the other has not: should that one lose its disk in the same
+        moment, nobody has it.
+        """
+        held = self._on_disks()
+        once = [node.once_durable for node in self.nodes.values() if node.has_lost]
+        lost = frozenset(
+            event.dot
+            for event in self.history.writes()
+            if not held.covers(event.dot) and any(version.covers(event.dot) for version in once)
+        )
+        self.history.add(Forgiven(self.world.now_ms, "", lost, "left to a disk that lost it"))
+
+    def _on_disks(self) -> VersionVector:
         held = EMPTY
         for node in self.nodes.values():
             held = held.join(node.durable_version)
-        lost = frozenset(event.dot for event in self.history.writes() if not held.covers(event.dot))
-        self.history.add(Forgiven(self.world.now_ms, name, lost, why))
+        return held
 
 
 def address_of(name: str) -> str:

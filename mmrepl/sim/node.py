@@ -80,6 +80,7 @@ class SimNode:
         self.durable_version = EMPTY  # what its disk holds
         self.synced_version = EMPTY  # and would hold after a loss of power
         self.once_durable = EMPTY  # all that was ever on it
+        self.has_lost = False  # whether it ever lost anything
         self.held_bytes_max = 0
         self.refusals: Counter[str] = Counter()
         self._rng = cluster.world.dice("host", name)

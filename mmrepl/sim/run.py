@@ -105,6 +105,7 @@ class Run:
             rounds = self._live(faults, found)
         except AssertionError as error:
             found.append(Violation("assertion", f"a core asserts: {error or 'see the traceback'}", cluster.now_ms))
+        cluster.forgive_what_was_left_to_the_lost()
         cluster.fired["snapshot joined"] += sum(isinstance(event, Jumped) for event in cluster.history.events)
         found += check_all(cluster.history)
         self.outcome = Outcome(
