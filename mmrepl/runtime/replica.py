@@ -42,6 +42,7 @@ from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
 from mmrepl.values import check_key, check_table, decode, encode
 from mmrepl.wire.codec import decode as decode_message
 from mmrepl.wire.codec import encode as encode_message
+from mmrepl.wire.compression import available_compressions
 from mmrepl.wire.framing import decode_frames, encode_frame
 from mmrepl.wire.messages import Delta, Snapshot
 
@@ -151,28 +152,33 @@ class Replica(TableView, TableHost):
 
     # -- exchange
 
-    def delta(self, since: VersionVector | None = None) -> bytes:
+    def delta(self, since: VersionVector | None = None, *, compression: str | None = None) -> bytes:
         """
         Everything that a replica at version *since* lacks, as bytes to ship; empty when it lacks nothing.
 
         None means everything. What is here but not yet durable is committed first. Where the log no longer reaches
-        back to *since*, the bytes are a snapshot; `merge` takes either. Cost: proportional to the answer.
+        back to *since*, the bytes are a snapshot; `merge` takes either. *compression*: ``"zlib"``, ``"zstd"`` (the
+        extra of that name) or None; `merge` finds out by itself. Cost: proportional to the answer.
+
+        Raises UsageError for a *compression* that this installation does not have.
         """
         vector = as_vector(since)
+        if compression is not None and compression not in available_compressions():
+            raise UsageError(f"compression must be one of {', '.join(available_compressions())}, not {compression!r}")
         if self._storage is None:
             with self._lock:
-                return self._blob(vector)
+                return self._blob(vector, compression)
         with self._lock:
             end = self._alive().store.log.end
         self._commit(end, Durability.BATCH)  # so that others can write meanwhile; what they wrote is little
         with self._committing, self._lock:
             self._write_out(self._alive().store.log.end, Durability.BATCH)
-            return self._blob(vector)
+            return self._blob(vector, compression)
 
-    def _blob(self, vector: VersionVector) -> bytes:
+    def _blob(self, vector: VersionVector, compression: str | None) -> bytes:
         """What somebody at *vector* lacks, under the lock; all of it is durable."""
-        messages = self._alive().blob(vector)
-        return b"".join([encode_frame(*encode_message(message), limits=self._limits) for message in messages])
+        messages = map(encode_message, self._alive().blob(vector))
+        return b"".join([encode_frame(*told, compression=compression, limits=self._limits) for told in messages])
 
     def merge(self, delta: bytes | bytearray | memoryview) -> Merged:
         """

@@ -39,6 +39,7 @@ from mmrepl.runtime.outcomes import SiblingsEvent
 from mmrepl.runtime.replica import Replica
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
 from mmrepl.types import Limits, NodeId
+from mmrepl.wire.compression import available_compressions
 
 
 class FakeClock:
@@ -1009,3 +1010,21 @@ def test_the_default_resolver_can_be_chosen():
     paris = Replica("paris", default=KeepSiblings(), tables={"l": LastWriterWins()})
     paris["k"] = paris.table("l")["k"] = paris.table("x")["k"] = 1
     assert (paris["k"], paris.table("l")["k"], paris.table("x")["k"]) == ([1], 1, [1])
+
+
+@pytest.mark.parametrize("compression", [None, *available_compressions()])
+def test_a_delta_can_be_compressed_and_is_merged_all_the_same(compression):
+    """The receiver need not be told."""
+    paris, tokyo = Replica("paris"), Replica("tokyo")
+    for number in range(200):
+        paris[f"key:{number}"] = {"name": f"user {number}", "active": True}
+    delta = paris.delta(compression=compression)
+    assert (len(delta) < len(paris.delta()) / 2) == (compression is not None)
+    tokyo.merge(delta)
+    assert dict(tokyo) == dict(paris)
+
+
+def test_an_unknown_compression_is_refused():
+    """By name, with those that there are."""
+    with pytest.raises(UsageError, match="zlib"):
+        Replica("paris").delta(compression="rar")
