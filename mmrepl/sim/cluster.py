@@ -93,14 +93,8 @@ class Cluster:
             self.run(SETTLED_MS)
 
     def _make(self, name: str) -> SimNode:
-        """A node that is not started yet. Of an edge, the node that comes first in the list dials; of some, both."""
-        both = self.world.dice("both dial", name).random() < 0.25
-        expected = tuple(
-            address_of(other)
-            for one, two in self.edges
-            for me, other, dials in ((one, two, True), (two, one, both))
-            if me == name and dials
-        )
+        """A node that is not started yet. It is configured with its neighbours, and they with it."""
+        expected = tuple(address_of(other) for edge in self.edges if name in edge for other in edge if other != name)
         node = self.nodes[name] = SimNode(self, name, address_of(name), expected, mesh=self._mesh)
         if self._weather is not None:
             for other in self.names:

@@ -2,17 +2,14 @@
 Planted defects: small mutations of the real code, to show that the world finds what it is there to find.
 
 A suite that cannot fail proves nothing. Each defect is a mistake that somebody could make (some were made), and a
-context manager switches it on: it replaces a function or two of the real code, and puts them back. `hunt` runs seeds
-against one until it is found, `hunt_all` against all.
+context manager switches it on: it replaces a function or two of the real code, and puts them back (`mmrepl.sim.hunt`
+tells how soon each is found).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeAlias
-
-from attrs import frozen
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import mmrepl.replication.local as local_module
 import mmrepl.replication.opening as opening_module
@@ -33,46 +30,13 @@ from mmrepl.replication.pull import Puller
 from mmrepl.replication.push import Pusher
 from mmrepl.replication.rejoin import Rejoin
 from mmrepl.replication.waiters import Waiters
-from mmrepl.sim.batch import guarded
-from mmrepl.sim.mix import Options
-from mmrepl.sim.rules import Violation
+from mmrepl.sim.hunt import Defect, Patch
 from mmrepl.storage.loaded import LoadedStore
 from mmrepl.store.journal import Journal
 from mmrepl.store.keyspace import Keyspace, Record
 from mmrepl.store.store import Store
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Delta
-
-Patch: TypeAlias = tuple[Any, str, Callable[[Any], Any]]
-"""Where, which attribute, and what to make of it."""
-
-
-@frozen
-class Defect:
-    """One mistake. *text* says what is wrong."""
-
-    name: str
-    text: str
-    patches: tuple[Patch, ...]
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """The code has the defect while this lasts."""
-        with ExitStack() as stack:
-            for place, attribute, make in self.patches:
-                stack.enter_context(_patched(place, attribute, make))
-            yield
-
-
-@contextmanager
-def _patched(place: Any, attribute: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    before = place.__dict__[attribute]
-    setattr(place, attribute, make(before))
-    try:
-        yield
-    finally:
-        setattr(place, attribute, before)
-
 
 DEFECTS: dict[str, Defect] = {}
 
@@ -532,32 +496,3 @@ def _unbounded(before: Any) -> Any:
 
 
 _defect("early deltas without bound", "what comes too early is held, however much", (Puller, "receive", _unbounded))
-
-
-# -- hunting
-
-
-@frozen
-class Hunt:
-    """What a hunt brought: the seed that found the defect, after how many, and how it showed."""
-
-    defect: str
-    seeds: int
-    found: tuple[Violation, ...]
-
-
-def hunt(name: str, seeds: range, options: Options | None = None) -> Hunt:
-    """Run seeds against a defect until one finds it. Raises KeyError for a defect that does not exist."""
-    defect = DEFECTS[name]
-    with defect.planted():
-        for count, seed in enumerate(seeds, 1):
-            outcome = guarded(seed, options if options is not None else Options())
-            if not outcome.ok:
-                return Hunt(name, count, outcome.violations)
-    return Hunt(name, len(seeds), ())
-
-
-def hunt_all(seeds: range, options: Options | None = None) -> Iterator[Hunt]:
-    """Every defect, one after the other."""
-    for name in DEFECTS:
-        yield hunt(name, seeds, options)

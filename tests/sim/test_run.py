@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mmrepl.sim import FAULTS, Options, Run, run_batch, run_seed, shrink
-from mmrepl.sim.defects import DEFECTS, hunt
+from mmrepl.sim.defects import DEFECTS
 from mmrepl.sim.faults import FLOORS, below_floors
+from mmrepl.sim.hunt import hunt
 from mmrepl.sim.mix import draw
 from mmrepl.sim.topology import SHAPES, diameter, edges_of, is_connected
 
@@ -80,7 +81,7 @@ FOUND_SOON = [
 @pytest.mark.parametrize("name", FOUND_SOON)
 def test_a_planted_defect_is_found(name):
     """In a few seeds; and it is gone afterwards."""
-    found = hunt(name, range(30), Options(operations=120, duration_ms=3_000))
+    found = hunt(DEFECTS[name], range(30), Options(operations=120, duration_ms=3_000))
     assert found.found, name
     assert run_seed(0, SHORT).ok
 
