@@ -19,8 +19,7 @@ HERE = Path(__file__).resolve().parents[2]
 PACKAGE = HERE / "mmrepl"
 
 # Files that may be longer than LINES_MAX, with the length that they may have and the reason. Better none.
-LONG_FILES: dict[str, int] = {
-}
+LONG_FILES: dict[str, int] = {}
 
 
 def name_of(path: Path) -> str:
