@@ -177,7 +177,7 @@ def vectors_grow(history: History) -> list[Violation]:
 def causal_order(history: History) -> list[Violation]:
     """A node applies a write only after all that its writer had applied before writing it."""
     found: list[Violation] = []
-    before = {write.dot: write.before for write in history.writes()}
+    before: dict[Dot, VersionVector] = {}
     now: dict[str, dict[NodeId, int]] = {}
     for event in history.events:
         if isinstance(event, Became):
@@ -190,6 +190,7 @@ def causal_order(history: History) -> list[Violation]:
                     text = f"a snapshot brought {origin}:{last} without {lacking_text(lacking)}"
                     found.append(Violation("causal_order", text, event.at_ms, event.node))
         elif isinstance(event, Wrote):
+            before[event.dot] = event.before
             now.setdefault(event.node, {})[event.dot.origin] = event.dot.counter
         elif isinstance(event, Applied):
             vector = now.setdefault(event.node, {})
