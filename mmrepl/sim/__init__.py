@@ -18,6 +18,7 @@ from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.disk import SimDisk, SimStorage
 from mmrepl.sim.history import History
+from mmrepl.sim.linearizability import Call, Undecided, linear_order, linearizability
 from mmrepl.sim.mix import FAULTS, RARE, Options
 from mmrepl.sim.network import Weather
 from mmrepl.sim.node import Settings
@@ -31,6 +32,7 @@ __all__ = [
     "FAULTS",
     "RARE",
     "Batch",
+    "Call",
     "Cluster",
     "Diagram",
     "History",
@@ -41,9 +43,12 @@ __all__ = [
     "SimDisk",
     "SimStorage",
     "Trace",
+    "Undecided",
     "Violation",
     "Weather",
     "check_all",
+    "linear_order",
+    "linearizability",
     "run_batch",
     "run_seed",
     "shrink",
