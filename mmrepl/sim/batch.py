@@ -18,7 +18,7 @@ from time import perf_counter
 
 from attrs import define, field
 
-from mmrepl.sim.faults import below_floors
+from mmrepl.sim.catalogue import Level, levels
 from mmrepl.sim.mix import Options
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.run import Outcome, run_seed
@@ -34,6 +34,7 @@ class Batch:
     seed_count: int = 0
     failed: dict[int, Outcome] = field(factory=dict)  # by seed
     fired: Counter[str] = field(factory=Counter)
+    seeds_with: Counter[str] = field(factory=Counter)  # in how many seeds each fault fired
     operations: int = 0
     refused: int = 0
     messages: int = 0
@@ -47,6 +48,7 @@ class Batch:
         if not outcome.ok:
             self.failed[outcome.seed] = outcome
         self.fired.update(outcome.fired)
+        self.seeds_with.update(name for name, count in outcome.fired.items() if count)
         self.operations += outcome.operations
         self.refused += outcome.refused
         self.messages += outcome.messages
@@ -55,9 +57,15 @@ class Batch:
             self.rounds[outcome.converged_rounds] += 1
 
     @property
-    def missed_floors(self) -> dict[str, tuple[int, int]]:
-        """Faults that fired too rarely for the batch to count: (times, floor). Empty when faults were chosen."""
-        return below_floors(self.fired, self.seed_count) if self.options.faults is None else {}
+    def levels(self) -> list[Level]:
+        """How often each row of the catalogue fired, against its floor. Empty when somebody chose the faults."""
+        free = Options(operations=self.options.operations, duration_ms=self.options.duration_ms)
+        return levels(self.fired, self.seeds_with, self.seed_count) if self.options == free else []
+
+    @property
+    def missed_floors(self) -> list[Level]:
+        """Rows that fired too rarely for the batch to count. In a few hundred seeds that may be chance."""
+        return [level for level in self.levels if level.missed]
 
     @property
     def ok(self) -> bool:
@@ -90,8 +98,9 @@ class Batch:
             f"{'fault':<24}{'fired':>10}",
         ]
         lines += [f"{name:<24}{count:>10}" for name, count in sorted(self.fired.items())]
-        for name, (times, floor) in self.missed_floors.items():
-            lines.append(f"FLOOR MISSED: {name} fired {times} times, {floor} are needed")
+        for level in self.missed_floors:
+            row = f"{level.row.id} {level.row.what}"
+            lines.append(f"FLOOR MISSED: {row} fired {level.fired} times, {level.floor} are needed")
         for seed, outcome in sorted(self.failed.items()):
             lines += [f"seed {seed}: {violation}" for violation in outcome.violations[:3]]
             lines.append(f"    {outcome.command}")

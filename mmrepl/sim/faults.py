@@ -2,14 +2,12 @@
 Faults: what the world does to a cluster, each counted where it takes effect.
 
 `Faults` plans the faults of a mix over the safety phase; each undoes itself after a while, and `end` undoes all. The
-names are those of `mmrepl.sim.mix.FAULTS`, with their row in the catalogue of faults. `FLOORS` says how often each must
-have fired in a thousand seeds before the batch counts for anything.
+names are those of `mmrepl.sim.mix.FAULTS`; `mmrepl.sim.catalogue` says how often each must have fired in a batch.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from random import Random
 
 from attrs import evolve
@@ -22,23 +20,6 @@ from mmrepl.sim.mix import Mix
 from mmrepl.sim.network import Weather
 from mmrepl.sim.node import SimNode
 from mmrepl.sim.topology import is_connected
-
-FLOORS: Mapping[str, int] = {
-    "lost": 10_000, "repeated": 5_000, "reordered": 5_000, "flipped": 300, "cut in frame": 20, "overflow": 300,
-    "slow link": 100, "partition": 1_000, "one way": 500, "flapping": 200, "jam": 500, "cut": 300, "replayed": 300,
-    "swapped addresses": 30, "crash": 3_000, "crashed at an effect": 1_000, "crash of all": 300,
-    "crash in recovery": 300, "pause": 300, "slow process": 100, "loss of power": 500, "unsynced lost": 100,
-    "disk failed": 200, "disk full": 200, "rot": 100, "wiped": 300, "restored": 200, "slow disk": 100,
-    "clock jumps": 500, "clock stands": 300, "clock drifts": 100, "clock far ahead": 300, "join": 200,
-    "removed": 200, "removed for good": 50, "snapshot joined": 200, "congested": 20,
-}  # fmt: skip
-"""How often each fault must have fired in a batch of 1,000 seeds with all of them."""
-
-
-def below_floors(fired: Counter[str], seed_count: int) -> dict[str, tuple[int, int]]:
-    """Faults that fired less often than their floor asks of so many seeds: name to (times, floor)."""
-    wanted = {name: floor * seed_count // 1_000 for name, floor in FLOORS.items()}
-    return {name: (fired[name], floor) for name, floor in wanted.items() if fired[name] < floor}
 
 
 class Faults:

@@ -19,13 +19,13 @@ from mmrepl.types import Limits
 
 FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     # name: (row of the catalogue, share of seeds that draw it, least and most times a run)
-    "partition": ("N5", 0.60, 1, 5),
+    "partition": ("N5", 0.75, 1, 5),
     "one way": ("N6", 0.35, 1, 3),
     "flapping": ("N7", 0.15, 1, 3),
     "jam": ("N8", 0.40, 1, 3),
     "cut": ("N10", 0.35, 1, 6),
     "replayed": ("N4", 0.5, 3, 10),
-    "swapped addresses": ("N14", 0.08, 1, 1),
+    "swapped addresses": ("N14", 0.15, 1, 1),
     "crash": ("P1", 0.65, 4, 12),
     "crash of all": ("P2", 0.30, 1, 2),
     "crash in recovery": ("P3", 0.30, 1, 2),
@@ -42,9 +42,9 @@ FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     "clock stands": ("C3", 0.30, 1, 3),
     "clock drifts": ("C4", 0.20, 1, 3),
     "clock far ahead": ("C6", 0.40, 1, 3),
-    "join": ("M1", 0.3, 1, 1),
-    "removed": ("M2", 0.5, 1, 1),
-    "removed for good": ("M2", 0.2, 1, 1),
+    "join": ("M1", 0.35, 1, 1),
+    "removed": ("M2", 0.7, 1, 1),
+    "removed for good": ("M2", 0.25, 1, 1),
 }
 """Faults that are planned; the weather's come by themselves."""
 
@@ -59,16 +59,24 @@ looks to its node as if nothing had happened, and two newcomers that meet each o
 """
 
 
+STANDARD_MS = 5_000
+"""How long a safety phase is to which the times above apply; in a longer one faults are as frequent, not as many."""
+
+ONCE = frozenset({"join", "join twice", "removed", "removed for good"})
+"""But for these: a cluster does not grow and shrink without end."""
+
+
 @frozen(kw_only=True)
 class Options:
     """What the caller fixes; None leaves it to the seed."""
 
     nodes: int | None = None
     operations: int = 200
-    duration_ms: int = 5_000  # of the safety phase
+    duration_ms: int = STANDARD_MS  # of the safety phase
     topology: str | None = None
     faults: tuple[str, ...] | None = None  # names of those allowed; None: all but the rare ones; (): none
     datagrams: bool | None = None
+    calm: bool = False  # no bad weather: messages are only a little late
     liveness_rounds: int = 250  # gossip rounds after the faults in which it must have become equal
     quiet_ms: int = 3_000
 
@@ -103,17 +111,18 @@ def draw(seed: int, options: Options) -> Mix:
     rng = dice(seed, "mix")
     count = options.nodes or rng.choice((2, 3, 3, 3, 4, 5, 5, 7))
     names = tuple(NAMES[i] if i < len(NAMES) else f"n{i}" for i in range(count))
-    datagrams = rng.random() < 0.3 if options.datagrams is None else options.datagrams
+    datagrams = rng.random() < 0.66 if options.datagrams is None else options.datagrams
     topology = options.topology or rng.choice(("mesh", "mesh", *SHAPES))
     allowed = FAULTS if options.faults is None else {
         name: fault for name, fault in (*FAULTS.items(), *RARE.items()) if name in options.faults
     }  # fmt: skip
-    calm = options.faults == ()
+    calm = options.calm or options.faults == ()
+    longer = max(1, options.duration_ms // STANDARD_MS)
     faults = {}
     for name, (_, share, least, most) in allowed.items():
         chosen, times = rng.random() < (share if options.faults is None else 1.0), rng.randint(least, most)
         if chosen:
-            faults[name] = times
+            faults[name] = times if name in ONCE else times * longer
     if "join" in faults and options.faults is None:
         # A node that is removed while a newcomer knows nobody but it makes a cluster of its own with that one. Where
         # two clusters meet, neither obeys the other: that is for people to settle.
@@ -122,7 +131,7 @@ def draw(seed: int, options: Options) -> Mix:
     return Mix(
         names=names,
         topology=topology,
-        datagrams=datagrams and not calm,
+        datagrams=datagrams and options.faults != (),
         weather=_weather(rng) if not calm else Weather(),
         limits=_limits(rng),
         log_operations=rng.choice((1_000_000, 1_000_000, 1_000, 60, 20)),
@@ -148,8 +157,8 @@ def _weather(rng: Random) -> Weather:
         latency=rng.choice(("constant", "uniform", "exponential", "tail")),
         latency_ms=rng.choice((1, 5, 20)),
         loss=some(0.75, 0.3),
-        repeat=some(0.75, 0.5),
-        reorder=some(0.75, 0.5),
+        repeat=some(0.97, 0.5),
+        reorder=some(0.97, 0.5),
         flip=some(0.4, 0.02),
         cut=some(0.3, 0.01),
         split=some(0.5, 0.5),

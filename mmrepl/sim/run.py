@@ -25,6 +25,8 @@ from mmrepl.sim.rules import Violation
 from mmrepl.sim.topology import diameter
 from mmrepl.sim.workload import Workload, tables
 
+STANDARD = Options()
+
 SETTLE_MS = 2_500
 """After it has become equal: what is told about that, and what may be forgotten for it, takes a few heartbeats."""
 
@@ -56,6 +58,8 @@ class Outcome:
         options = self.options
         words = [f"mmrepl sim --seed {self.seed}", f"--operations {options.operations}"]
         words.append(f"--duration-ms {options.duration_ms}")
+        if options.calm:
+            words.append("--calm")
         if options.nodes is not None:
             words.append(f"--nodes {options.nodes}")
         if options.topology is not None:
@@ -63,7 +67,11 @@ class Outcome:
         if options.datagrams is not None:
             words.append("--datagrams" if options.datagrams else "--no-datagrams")
         if options.faults is not None:
-            words.append(f"--faults '{','.join(options.faults)}'")
+            words.append(f"--faults {','.join(options.faults).replace(' ', '-') or 'none'}")
+        if options.liveness_rounds != STANDARD.liveness_rounds:
+            words.append(f"--liveness-rounds {options.liveness_rounds}")
+        if options.quiet_ms != STANDARD.quiet_ms:
+            words.append(f"--quiet-ms {options.quiet_ms}")
         return " ".join(words)
 
 
@@ -106,13 +114,22 @@ class Run:
         except AssertionError as error:
             found.append(Violation("assertion", f"a core asserts: {error or 'see the traceback'}", cluster.now_ms))
         cluster.forgive_what_was_left_to_the_lost()
-        cluster.fired["snapshot joined"] += sum(isinstance(event, Jumped) for event in cluster.history.events)
+        self._count()
         found += check_all(cluster.history)
         self.outcome = Outcome(
             self.seed, options, tuple(found), Counter(cluster.fired), workload.done_count, workload.refused_count,
             sum(cluster.messages.values()), cluster.now_ms, rounds, cluster.trace.digest(), perf_counter() - begun,
         )  # fmt: skip
         return self.outcome
+
+    def _count(self) -> None:
+        """What is in the nature of the whole run counts as well."""
+        cluster, mix, fired = self.cluster, self.mix, self.cluster.fired
+        fired["snapshot joined"] += sum(isinstance(event, Jumped) for event in cluster.history.events)
+        fired["delayed"] += cluster.network.sent_count
+        fired["skewed clocks"] += sum(skew != 0 for skew in mix.skew_ms.values())
+        fired[f"{len(mix.names)} nodes"] += 1
+        fired[f"{mix.topology} of nodes"] += 1
 
     def _live(self, faults: Faults, found: list[Violation]) -> int | None:
         cluster, options = self.cluster, self.options

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from mmrepl.sim import FAULTS, Options, Run, run_batch, run_seed, shrink
+from mmrepl.sim import FAULTS, RARE, Options, Run, run_batch, run_seed, shrink
+from mmrepl.sim.catalogue import ROWS, counted, levels
 from mmrepl.sim.defects import DEFECTS
-from mmrepl.sim.faults import FLOORS, below_floors
 from mmrepl.sim.hunt import hunt
 from mmrepl.sim.mix import draw
 from mmrepl.sim.topology import SHAPES, diameter, edges_of, is_connected
 
+ROOT = Path(__file__).resolve().parents[2]
 SHORT = Options(operations=60, duration_ms=1_500)
 
 
@@ -46,8 +49,24 @@ def test_a_batch_on_two_processes_is_a_batch_on_one():
 def test_a_floor_that_is_missed_is_told():
     """A batch in which a fault never fired proves nothing about it."""
     batch = run_batch(range(2), Options(faults=(), operations=10, duration_ms=300), processes=1)
-    assert batch.missed_floors == {}  # somebody chose the faults
-    assert set(below_floors(batch.fired, 1_000)) == set(FLOORS)
+    assert batch.missed_floors == []  # somebody chose the faults
+    missed = [level.row for level in levels({}, {}, 1_000) if level.missed]
+    assert missed == list(counted())
+    everything = {name: 1_000_000 for row in ROWS for name in row.counters}
+    assert not any(level.missed for level in levels(everything, everything, 1_000))
+
+
+def test_every_fault_and_its_row_stand_in_the_catalogue():
+    """And whatever is covered elsewhere names tests that exist."""
+    told = {name: row.id for row in reversed(ROWS) for name in row.counters}
+    for name, (row_id, *_) in {**FAULTS, **RARE}.items():
+        fired = {"disk fails": "disk failed"}.get(name, name)
+        assert fired in told, name
+        assert any(row.id == row_id and fired in row.counters for row in ROWS), name
+    for row in ROWS:
+        assert bool(row.counters) != bool(row.elsewhere), row
+        for path in filter(None, row.elsewhere.split(", ")):
+            assert (ROOT / path).is_file(), path
 
 
 def test_every_seed_draws_another_mix():
