@@ -12,6 +12,11 @@ may have happened (it is in the log and may spread), so that a blind retry could
     │   ├── WrongContext           a context of another key, or of no replica
     │   ├── TooManySiblings        a blind write to a key that holds the most siblings allowed
     │   ├── UnknownTable           a table that was never declared, where declaration is required
+    │   ├── MembersChanging        single-master: another change of the members is under way; definite
+    │   ├── PromotionRefused       single-master: the node would lose what others have, or cannot know; says what
+    │   ├── SessionExpired         single-master: a client session that the cluster has forgotten, or never knew
+    │   ├── StaleRequest           single-master: a request older than the latest of its client session
+    │   ├── UnknownBranch          single-master: a branch that is not kept here
     │   └── ClosedError            the replica, node or store is closed
     ├── PeerError                  a peer's doing; it costs that peer its connection, nothing else
     │   ├── FrameError             bytes that are no frame: magic, version, length, checksum, depth, type
@@ -23,6 +28,14 @@ may have happened (it is in the log and may spread), so that a blind retry could
     ├── Unavailable                the world's doing, on the network
     │   ├── AckTimeout             the write is in the log, fewer members confirmed it than asked for; indefinite
     │   ├── ClockAhead             our own clock is further ahead of the others than ``max_drift``; definite
+    │   ├── NotPrimary             this node takes no writes; ``primary`` says who does, if it is known; definite
+    │   ├── NodeBehind             this node has not applied what the caller has seen; definite
+    │   ├── NotPrimary             single-master: this node takes no writes now; says who does; definite
+    │   ├── LeadershipLost         single-master: this node was deposed before the write was acknowledged; indefinite
+    │   ├── QuorumLost             single-master: a read, a promotion or a transfer that too few members answered
+    │   ├── ReadTooStale           single-master: this node is further behind than the read allows; says how far
+    │   ├── RemovedMember          single-master: this node does not, or no longer, belong to the cluster; definite
+    │   ├── Overloaded             single-master: too much waits already; definite, try again later
     │   └── WaitTimeout            something awaited did not come in time; says what
     ├── StorageError               the world's doing, on disk
     │   ├── StoreLocked            another process has the file open
@@ -37,12 +50,25 @@ may have happened (it is in the log and may spread), so that a blind retry could
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Call(NamedTuple):
+    """What a client asked, and of whom."""
+
+    node: str  # the address; empty when nobody could be asked
+    command: str
+    key: str | None  # None for what is of no key
+
 
 class MmreplError(Exception):
     """Base of all errors of this package."""
 
     definite: bool = True
     """True: the write certainly did not happen. False: it may have."""
+
+    call: Call | None = None
+    """Of errors that a `Client` raises: what was asked, and of which node."""
 
 
 class UsageError(MmreplError):
@@ -75,6 +101,47 @@ class TooManySiblings(UsageError):
 
 class UnknownTable(UsageError, KeyError):
     """A table that nobody declared."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class MembersChanging(UsageError):
+    """Another change of the members is under way, or this primary has not yet committed anything: try again soon."""
+
+
+class PromotionRefused(UsageError):
+    """
+    The node was not made the primary: others have what it lacks, or too few answered to know.
+
+    *ahead* tells by name how many entries of each such member would be lost; *silent* who did not answer. Nothing was
+    changed. To go on all the same is what ``force`` is for: what is lost is kept at those members as branches.
+    """
+
+    def __init__(self, message: str, *, ahead: dict[str, int] | None = None, silent: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.ahead = ahead or {}
+        self.silent = silent
+
+
+class SessionExpired(UsageError):
+    """
+    The cluster does not know the client session: it expired, or was pushed out by newer ones.
+
+    Whether an earlier attempt of this request was applied cannot be told any more.
+    """
+
+    definite = False
+
+
+class StaleRequest(UsageError):
+    """A request with a lower number than the latest that its client session made; what came of it is forgotten."""
+
+    definite = False
+
+
+class UnknownBranch(UsageError, KeyError):
+    """No branch of that name is kept here."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -152,6 +219,82 @@ class AckTimeout(Unavailable):
 
 class ClockAhead(Unavailable):
     """This node's clock is too far ahead of what its peers accept; the write was not made."""
+
+    definite = True
+
+
+class NotPrimary(Unavailable):
+    """
+    A write at a node that takes none, in single-master mode; nothing was written.
+
+    ``primary`` is the client address of the node that does, empty when it is not known.
+    """
+
+    definite = True
+
+    def __init__(self, message: str, *, primary: str = "") -> None:
+        super().__init__(message)
+        self.primary = primary
+
+
+class NodeBehind(Unavailable):
+    """A node has not applied, in time, what the session has seen; it was neither read nor written."""
+
+    definite = True
+
+
+class NotPrimary(Unavailable):
+    """
+    This node takes no writes now; nothing was changed.
+
+    *primary* is the name of the node that does and *address* where its peers reach it, both empty while unknown.
+    """
+
+    definite = True
+
+    def __init__(self, message: str, *, primary: str = "", address: str = "") -> None:
+        super().__init__(message)
+        self.primary = primary
+        self.address = address
+
+
+class LeadershipLost(Unavailable):
+    """
+    This node was deposed while the write was not yet acknowledged.
+
+    It is in this node's log. It may survive in the new primary's, or be cut off here and kept as a branch.
+    """
+
+
+class QuorumLost(Unavailable):
+    """Too few members answered in time for a read, a promotion or a transfer. Nothing was written."""
+
+    definite = True
+
+
+class ReadTooStale(Unavailable):
+    """
+    This node is further behind than the read allows.
+
+    *behind_entries* and *behind_ms* say how far at least; None where nobody has told this node.
+    """
+
+    definite = True
+
+    def __init__(self, message: str, *, behind_entries: int | None, behind_ms: int | None) -> None:
+        super().__init__(message)
+        self.behind_entries = behind_entries
+        self.behind_ms = behind_ms
+
+
+class RemovedMember(Unavailable):
+    """This node, in this incarnation, does not belong to the cluster: it has to be added, or added again."""
+
+    definite = True
+
+
+class Overloaded(Unavailable):
+    """As many writes or reads wait as may (``pending_max``). Nothing was changed: try again when some are answered."""
 
     definite = True
 

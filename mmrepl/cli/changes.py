@@ -27,10 +27,10 @@ from mmrepl.cli.values import as_text
 from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
 from mmrepl.errors import UsageError
-from mmrepl.runtime.resp.causal import parse_version_token, version_token
 from mmrepl.runtime.resp.glob import matcher
 from mmrepl.runtime.resp.session import Refused
 from mmrepl.types import Value
+from mmrepl.wire.tokens import parse_version_token, version_token
 
 BLOCK_S = 60.0
 """How long one question for what is next waits; it is asked again."""

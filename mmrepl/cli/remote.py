@@ -20,10 +20,10 @@ from mmrepl.cli.values import from_shown, wire_form
 from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
 from mmrepl.errors import AckTimeout, UsageError
-from mmrepl.runtime.resp.causal import parse_version_token, version_token
 from mmrepl.runtime.resp.client import Client
 from mmrepl.types import Value
 from mmrepl.values import check_key, check_table
+from mmrepl.wire.tokens import parse_version_token, version_token
 
 PAGE = 1000
 """Keys or operations that one question asks for."""

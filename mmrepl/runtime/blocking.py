@@ -20,11 +20,11 @@ from typing import Any, Self, TypeVar
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
+from mmrepl.loop_thread import LoopThread
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.change_feed import ChangeFeed
 from mmrepl.runtime.event_thread import EventThread
-from mmrepl.runtime.loop_thread import LoopThread
 from mmrepl.runtime.node import ACK_TIMEOUT, Node
 from mmrepl.runtime.outcomes import SiblingsEvent, Token, Written, as_vector
 from mmrepl.runtime.system import SYSTEM_CLOCK

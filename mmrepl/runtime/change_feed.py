@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from mmrepl.errors import ClosedError, WaitTimeout
-from mmrepl.runtime.loop_thread import LoopThread
+from mmrepl.loop_thread import LoopThread
 from mmrepl.runtime.node import Node
 from mmrepl.runtime.outcomes import Change, Token
 

@@ -17,7 +17,7 @@ from mmrepl.cli.demo.world import NAMES, Heard, View
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.remote import Found, KeyRead
 from mmrepl.resolvers import Callback, KeepSiblings
-from mmrepl.runtime.resp.causal import context_token, parse_context_token
+from mmrepl.wire.tokens import context_token, parse_context_token
 
 TABLES = {"drafts": KeepSiblings(), "carts": Callback(merge_carts)}
 

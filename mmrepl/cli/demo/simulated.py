@@ -16,12 +16,12 @@ from mmrepl.cli.demo.resolvers import merge_carts
 from mmrepl.cli.demo.world import NAMES, Heard, Place, View
 from mmrepl.cli.remote import Found, KeyRead
 from mmrepl.resolvers import Callback, KeepSiblings
-from mmrepl.runtime.resp.causal import context_token, parse_context_token
 from mmrepl.runtime.resp.shown import kind, shown
 from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.history import Applied, Wrote
 from mmrepl.types import Value
 from mmrepl.values import decode
+from mmrepl.wire.tokens import context_token, parse_context_token
 
 STEP_MS = 5
 """How much time passes between two looks of a wait."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from mmrepl.runtime.resp.commands import command
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import OK, bulk
 from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
+from mmrepl.wire.resp import OK, bulk
 
 NAME_CHARACTERS_MAX = 200
 

@@ -8,68 +8,24 @@ token is text without blanks. It belongs to its key, may come from any node, and
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from mmrepl.causality.version_vector import VersionVector
-from mmrepl.errors import WrongContext
 from mmrepl.runtime.resp.backend import Change, SiblingView, Written
 from mmrepl.runtime.resp.commands import COMMANDS, command, number, options
 from mmrepl.runtime.resp.connection import durability_level
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import OK, Encoded, array, bulk
 from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
 from mmrepl.runtime.resp.shown import json_text, kind, shown
-from mmrepl.types import NodeId, Value
+from mmrepl.types import Value
+from mmrepl.wire.resp import OK, Encoded, array, bulk
+from mmrepl.wire.tokens import context_token, parse_context_token, parse_version_token, version_token
 
 CHANGES_COUNT_MAX = 10_000
 """Operations that one MM.CHANGES gives, at most."""
-
-
-# -- tokens
-
-
-def context_token(context: bytes) -> str:
-    """A context as clients see it. The empty one is ``-``, so that it can be typed."""
-    return urlsafe_b64encode(context).decode().rstrip("=") or "-"
-
-
-def parse_context_token(token: bytes) -> bytes:
-    """The inverse. Raises WrongContext for anything else."""
-    try:
-        return _decode(token)
-    except ValueError:
-        raise WrongContext("not a context token: give back what MM.READ or MM.CONTEXT answered, unchanged") from None
-
-
-def version_token(version: VersionVector) -> str:
-    """A version vector as a place to go on from."""
-    return urlsafe_b64encode(orjson.dumps([[str(origin), version[origin]] for origin in version])).decode().rstrip("=")
-
-
-def parse_version_token(token: bytes) -> VersionVector:
-    """The inverse; ``-`` is the empty vector, the beginning. Raises Refused for anything else."""
-    try:
-        pairs = orjson.loads(_decode(token) or b"[]")
-        entries = [(NodeId.parse(origin), counter) for origin, counter in pairs]
-        if all(type(counter) is int for _origin, counter in entries):
-            return VersionVector(entries)
-    except (ValueError, TypeError, AttributeError):
-        pass
-    raise Refused("not a version token: give back what MM.CHANGES or MM.VERSION answered, unchanged; - is the start")
-
-
-def _decode(token: bytes) -> bytes:
-    if token == b"-":
-        return b""
-    text = token + b"=" * (-len(token) % 4)
-    if not token or urlsafe_b64encode(data := urlsafe_b64decode(text)) != text:
-        raise binascii.Error("not what we made")
-    return data
 
 
 # -- reading

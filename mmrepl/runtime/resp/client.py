@@ -14,21 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from mmrepl import errors
-from mmrepl.runtime.resp.replies import Failure, Reply, ReplyReader, Simple, array, bulk
 from mmrepl.transport.address import parse_address
-
-_KINDS: dict[str, type[errors.MmreplError]] = {
-    "INVALID": errors.InvalidValue,
-    "WRONGCONTEXT": errors.WrongContext,
-    "SIBLINGS": errors.TooManySiblings,
-    "NOTABLE": errors.UnknownTable,
-    "CLOSED": errors.ClosedError,
-    "CLOCKAHEAD": errors.ClockAhead,
-    "UNAVAILABLE": errors.Unavailable,
-    "STORE": errors.StorageError,
-    "TRUNCATED": errors.LogTruncated,
-    "RESOLVER": errors.ResolverError,
-}
+from mmrepl.wire.resp import Failure, Reply, ReplyReader, Simple, array, bulk
+from mmrepl.wire.resp_errors import error_of
 
 
 class Client:
@@ -108,12 +96,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def error_of(answer: Failure) -> errors.MmreplError:
-    """The error that an error answer tells of; UsageError for refusals of the port itself."""
-    kind = _KINDS.get(answer.code, errors.UsageError)
-    return _definite(kind(answer.text), definite="may have" not in answer.text)
 
 
 def _definite(error: errors.MmreplError, *, definite: bool) -> errors.MmreplError:

@@ -12,9 +12,9 @@ import time
 from mmrepl.ports import Durability
 from mmrepl.runtime.resp.commands import MANY, command, number
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import OK, bulk, integer
 from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
 from mmrepl.types import DEFAULT_TABLE
+from mmrepl.wire.resp import OK, bulk, integer
 
 REDIS_VERSION = "7.0.0"
 """The Redis whose protocol and command texts we speak; clients choose their ways by it."""

@@ -11,8 +11,8 @@ from mmrepl.runtime.resp.commands import COMMANDS, MANY, CommandSpec, command
 from mmrepl.runtime.resp.connection import REDIS_VERSION
 from mmrepl.runtime.resp.glob import PATTERN_CHARACTERS_MAX, matcher
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import Reply, Simple, bulk, integer
 from mmrepl.runtime.resp.session import Answer, Refused, Session
+from mmrepl.wire.resp import Reply, Simple, bulk, integer
 
 # -- COMMAND
 

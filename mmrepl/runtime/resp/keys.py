@@ -7,9 +7,9 @@ from collections.abc import Callable
 from mmrepl.runtime.resp.commands import MANY, command, number, options
 from mmrepl.runtime.resp.glob import PATTERN_CHARACTERS_MAX, matcher
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import Simple, array, bulk, integer
 from mmrepl.runtime.resp.session import Answer, Refused, Session
 from mmrepl.runtime.resp.strings import too_large
+from mmrepl.wire.resp import Simple, array, bulk, integer
 
 SCAN_COUNT_MAX = 100_000
 """Keys that one SCAN looks at, at most: the event loop serves nobody else meanwhile."""

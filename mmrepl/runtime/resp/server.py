@@ -31,10 +31,10 @@ from mmrepl.errors import ClosedError, UsageError
 from mmrepl.runtime.resp.backend import Backend
 from mmrepl.runtime.resp.options import ClientOptions
 from mmrepl.runtime.resp.protocol import Bounds, Command, RequestParser
-from mmrepl.runtime.resp.replies import failure
 from mmrepl.runtime.resp.session import Pending, Session, Shared
 from mmrepl.runtime.resp.table import LOOKUP
 from mmrepl.transport.address import Address, is_loopback, parse_address
+from mmrepl.wire.resp import failure
 
 _LOG = logging.getLogger("mmrepl.client")
 

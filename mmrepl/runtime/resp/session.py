@@ -28,8 +28,9 @@ from mmrepl.ports import Durability
 from mmrepl.runtime.resp.backend import Backend, Table
 from mmrepl.runtime.resp.options import ClientOptions
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.replies import NULL_2, NULL_3, Reply, encode, failure
 from mmrepl.types import DEFAULT_TABLE
+from mmrepl.wire.resp import NULL_2, NULL_3, Reply, encode, failure
+from mmrepl.wire.resp_errors import CERTAINLY_NOT, MAYBE, code_of, redirection
 
 _LOG = logging.getLogger("mmrepl.client")
 
@@ -251,14 +252,16 @@ class Session:
         if isinstance(error, UnicodeDecodeError):
             return self._error("INVALID", "keys and names must be valid UTF-8")
         definite = isinstance(error, errors.MmreplError) and error.definite
-        code = next((code for kind, code in _CODES if isinstance(error, kind)), "ERR")
+        if isinstance(error, errors.NotPrimary):
+            moved = redirection(error)
+            return self._error(moved.code, moved.text)
         text = str(error) or type(error).__name__
         if not isinstance(error, errors.MmreplError):
             _LOG.error("command %r failed", words[0][:64], exc_info=error)
             text = f"internal error: {type(error).__name__}"
         if words[0].decode("utf-8", "replace").upper() in self.shared.lookup.writing:
-            text += " (certainly not written)" if definite else " (may have been written: do not repeat it blindly)"
-        return self._error(code, text)
+            text += f" {CERTAINLY_NOT if definite else MAYBE}"
+        return self._error(code_of(error), text)
 
     def _error(self, code: str, text: str) -> bytes:
         self.shared.errors_count += 1
@@ -280,19 +283,3 @@ class Session:
             return self._error("ERR", f"{text.upper()} is not offered: {why}")
         begin = "".join(f"'{word[:128].decode('utf-8', 'replace')}' " for word in words[1:6])
         return self._error("ERR", f"unknown command '{text}', with args beginning with: {begin}")
-
-
-_CODES: tuple[tuple[type[errors.MmreplError], str], ...] = (
-    (errors.InvalidKey, "INVALID"),
-    (errors.InvalidValue, "INVALID"),
-    (errors.WrongContext, "WRONGCONTEXT"),
-    (errors.TooManySiblings, "SIBLINGS"),
-    (errors.UnknownTable, "NOTABLE"),
-    (errors.ClosedError, "CLOSED"),
-    (errors.ClockAhead, "CLOCKAHEAD"),
-    (errors.Unavailable, "UNAVAILABLE"),
-    (errors.StorageError, "STORE"),
-    (errors.LogTruncated, "TRUNCATED"),
-    (errors.ResolverError, "RESOLVER"),
-)
-"""Codes of error answers, the more special first."""

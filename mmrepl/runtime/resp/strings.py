@@ -13,9 +13,9 @@ from typing import Final
 from mmrepl.runtime.resp.commands import MANY, command, options
 from mmrepl.runtime.resp.protocol import Command
 from mmrepl.runtime.resp.refused import CONDITIONAL, EXPIRY
-from mmrepl.runtime.resp.replies import OK, bulk, integer
 from mmrepl.runtime.resp.session import Answer, Refused, Session
 from mmrepl.runtime.resp.shown import shown
+from mmrepl.wire.resp import OK, bulk, integer
 
 
 class _Absent:

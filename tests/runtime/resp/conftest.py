@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mmrepl.runtime.resp.options import ClientOptions
-from mmrepl.runtime.resp.replies import ReplyReader
 from mmrepl.runtime.resp.server import ClientPort
 from mmrepl.runtime.resp.session import Session, Shared
 from mmrepl.runtime.resp.table import LOOKUP
+from mmrepl.wire.resp import ReplyReader
 from tests.runtime.resp.fake import FakeBackend
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import WrongContext
-from mmrepl.runtime.resp.causal import context_token, parse_context_token, parse_version_token, version_token
 from mmrepl.runtime.resp.commands import COMMANDS
 from mmrepl.runtime.resp.options import ClientOptions
-from mmrepl.runtime.resp.replies import Failure, Simple
 from mmrepl.runtime.resp.session import Refused
 from mmrepl.types import NodeId
+from mmrepl.wire.resp import Failure, Simple
+from mmrepl.wire.tokens import context_token, parse_context_token, parse_version_token, version_token
 from tests.runtime.resp.conftest import Talk
 
 OK = Simple("OK")

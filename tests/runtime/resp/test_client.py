@@ -8,9 +8,9 @@ import socket
 import pytest
 
 from mmrepl import errors
-from mmrepl.runtime.resp.client import _KINDS, Client, error_of
-from mmrepl.runtime.resp.replies import Failure
-from mmrepl.runtime.resp.session import _CODES
+from mmrepl.runtime.resp.client import Client
+from mmrepl.wire.resp import Failure
+from mmrepl.wire.resp_errors import CODES, KINDS, error_of
 from tests.runtime.resp.fake import FakeBackend
 
 
@@ -84,8 +84,8 @@ async def test_somebody_else_there():
 
 def test_every_code_comes_back_as_its_kind():
     """The codes that the port gives are the ones that the client knows, and the fate is kept."""
-    assert set(_KINDS) == {code for _kind, code in _CODES}
-    for kind, code in _CODES:
+    assert set(KINDS) == {code for _kind, code in CODES}
+    for kind, code in CODES:
         error = error_of(Failure(code, "why (may have been written: do not repeat it blindly)"))
         assert type(error) is kind or code == "INVALID"  # keys and values share a code
         assert not error.definite

@@ -11,8 +11,8 @@ from mmrepl.ports import Durability
 from mmrepl.runtime.resp.commands import COMMANDS
 from mmrepl.runtime.resp.options import ClientOptions
 from mmrepl.runtime.resp.refused import REFUSED
-from mmrepl.runtime.resp.replies import Failure, Simple
 from mmrepl.runtime.resp.session import Cursors, Refused
+from mmrepl.wire.resp import Failure, Simple
 from tests.runtime.resp.conftest import Talk
 from tests.runtime.resp.fake import FakeBackend
 

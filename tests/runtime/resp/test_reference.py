@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmrepl.runtime.resp.commands import COMMANDS
 from mmrepl.runtime.resp.refused import REFUSED
-from mmrepl.runtime.resp.session import _CODES
 from mmrepl.runtime.resp.table import reference
+from mmrepl.wire.resp_errors import CODES
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "client-port.md"
 
@@ -24,7 +24,7 @@ def test_the_page_holds_the_table():
 def test_the_page_names_every_code_of_error():
     """Whoever sees a code can look it up."""
     text = PAGE.read_text(encoding="utf-8")
-    for _kind, code in _CODES:
+    for _kind, code in CODES:
         assert f"`{code}`" in text
 
 

@@ -12,8 +12,8 @@ import pytest
 from mmrepl.errors import ClosedError, StoreFailed, UsageError
 from mmrepl.ports import Durability
 from mmrepl.runtime.resp.options import ClientOptions
-from mmrepl.runtime.resp.replies import Failure, ReplyReader, Simple
 from mmrepl.runtime.resp.server import ClientConnection, ClientPort
+from mmrepl.wire.resp import Failure, ReplyReader, Simple
 from tests.runtime.resp.fake import FakeBackend
 from tests.runtime.resp.test_protocol import MIXED, as_array
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrepl.errors import FrameError
-from mmrepl.runtime.resp.replies import Failure, ReplyReader, Simple, array, bulk, encode, failure
+from mmrepl.wire.resp import Failure, ReplyReader, Simple, array, bulk, encode, failure
 
 line = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), max_size=10)
 scalars = st.one_of(
