@@ -13,12 +13,14 @@ the same breath calls `take_turn`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from attrs import field, frozen
 
 from mmrepl.ports import Commit, Durability, Storage
+from mmrepl.types import Limits
+from mmrepl.wire.messages import Hello, Message
 
 
 @frozen
@@ -63,6 +65,74 @@ class Core(Protocol):
 
     def persisted(self, position: int) -> None:
         """The log is durable up to *position* (exclusive)."""
+
+
+class Kept(Protocol):
+    """What a core keeps, as its host sees it."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the last thing written down."""
+
+    @property
+    def durable(self) -> int:
+        """Everything before this position is durable."""
+
+    def take_persist(self) -> Persist | None:
+        """What is not durable yet; None when nothing is left."""
+
+
+class Met(Protocol):
+    """A peer that came through the hello."""
+
+    @property
+    def hello(self) -> Hello:
+        """What it said."""
+
+
+class HostedCore(Core, Protocol):
+    """A core with peers, as hosts drive it: either of the two modes. Links are numbers that the host gives."""
+
+    @property
+    def local(self) -> Kept:
+        """What it keeps."""
+
+    @property
+    def limits(self) -> Limits:
+        """Of frames, buffers, ticks."""
+
+    def connected(self, link: int, dialled: str, now_ms: int, wall_ms: int) -> None:
+        """A connection is open; *dialled* is the address, empty when the other side did it."""
+
+    def disconnected(self, link: int, reason: str, now_ms: int) -> None:
+        """It is gone."""
+
+    def heard(self, link: int, now_ms: int) -> None:
+        """Bytes came that are no message yet."""
+
+    def congested(self, link: int, congested: bool) -> None:
+        """The buffer of a connection is full, or no longer."""
+
+    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> None:
+        """A message came."""
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time has passed."""
+
+    def is_up(self, link: int) -> bool:
+        """Whether the other side came through the hello."""
+
+    def complain(self, text: str) -> None:
+        """Something is wrong with somebody, for people to read."""
+
+    def wanted_addresses(self) -> list[str]:
+        """Where it wants to be connected."""
+
+    def missing_addresses(self) -> list[str]:
+        """Where it wants to be, and is not."""
+
+    def up(self) -> Iterator[Met]:
+        """Peers with a connection, in order of their names."""
 
 
 @frozen

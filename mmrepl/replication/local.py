@@ -102,6 +102,11 @@ class LocalCore:
             self._durable_vector = self.store.version
         return self._durable_vector
 
+    @property
+    def end(self) -> int:
+        """The position behind the last operation."""
+        return self.store.log.end
+
     def take_persist(self) -> Persist | None:
         """Everything not yet handed out, as one commit; None when there is nothing."""
         journal = self.journal

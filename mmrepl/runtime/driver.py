@@ -1,5 +1,5 @@
 """
-The asyncio host of a multi-master core: sockets, the disk and the clock on one side, the pure core on the other.
+The asyncio host of a core, of either mode: sockets, the disk and the clock on one side, the pure core on the other.
 
 Everything runs on the event loop but the commits, which run in one thread of their own. Once a turn of the loop, in
 which as much may have happened as will, the driver asks the core what is to be done and does it: messages leave at
@@ -18,10 +18,9 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mmrepl.effects import Effects, Persist
+from mmrepl.effects import Effects, HostedCore, Persist
 from mmrepl.errors import DiskFull, MmreplError, StorageError, StoreFailed, UsageError
 from mmrepl.ports import Clock, Rng, Storage, Transport
-from mmrepl.replication.multi_master import MultiMaster
 from mmrepl.replication.push import FRAMES_A_TURN
 from mmrepl.runtime.link import Doorstep, LinkHandler
 from mmrepl.transport.backoff import Backoff
@@ -57,7 +56,7 @@ class Driver:
 
     def __init__(
         self,
-        core: MultiMaster,
+        core: HostedCore,
         storage: Storage | None,
         transport: Transport,
         *,
@@ -155,8 +154,8 @@ class Driver:
             self._on_tick()
         if effects.persist is not None:
             self._committing = self._loop.create_task(self._commit(effects.persist))
-        elif self._storage is None and self.core.local.store.log.end != self._told_end:
-            self._told_end = self.core.local.store.log.end  # in memory everything is durable at once
+        elif self._storage is None and self.core.local.end != self._told_end:
+            self._told_end = self.core.local.end  # in memory everything is durable at once
             self._on_durable(None)
         self._set_timer(effects.wake_at, now_ms)
 
@@ -387,7 +386,7 @@ class Driver:
             finally:
                 self._executor.shutdown(wait=True)
         if self.full is not None:
-            lost = self.core.local.store.log.end - self.core.local.durable
+            lost = self.core.local.end - self.core.local.durable
             error = DiskFull(f"closed without room on the disk: the last {lost} operations are lost here ({self.full})")
             error.definite = False
             raise error

@@ -18,7 +18,6 @@ from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.disk import SimDisk, SimStorage
 from mmrepl.sim.history import History
-from mmrepl.sim.linearizability import Call, Undecided, linear_order, linearizability
 from mmrepl.sim.mix import FAULTS, RARE, Options
 from mmrepl.sim.network import Weather
 from mmrepl.sim.node import Settings
@@ -26,6 +25,7 @@ from mmrepl.sim.rules import Violation
 from mmrepl.sim.run import Outcome, Run, run_seed
 from mmrepl.sim.shrink import shrink
 from mmrepl.sim.trace import Trace
+from mmrepl.sim.wing_gong import Call, Undecided, linear_order, linearizability
 
 __all__ = [
     "CHECKERS",

@@ -36,6 +36,7 @@ from mmrepl.sim.topology import Edge, edges_of
 from mmrepl.sim.trace import Trace
 from mmrepl.sim.world import World
 from mmrepl.store.read import resolve
+from mmrepl.types import Limits
 
 SETTLED_MS = 1_000
 """A cluster is made with its nodes connected: so long it has to find itself before anything else happens."""
@@ -315,6 +316,16 @@ class Cluster:
             node.store_core.check()
 
     # -- for the nodes
+
+    @property
+    def limits(self) -> Limits:
+        """Of every node."""
+        return self.settings.limits
+
+    @property
+    def compression(self) -> str | None:
+        """Of what they send each other."""
+        return self.settings.compression
 
     def addresses_beside(self, node: SimNode) -> list[str]:
         """Where the neighbours of a node are, by the edges, in order."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
 from mmrepl.transport.backoff import Backoff
 
 if TYPE_CHECKING:
-    from mmrepl.sim.node import SimNode
+    from mmrepl.sim.host import SimHost
 
 LOOK_MS = 100
 """How often a node looks for whom to dial."""
@@ -27,9 +27,9 @@ class Dial:
 
 
 class Dialler:
-    """The dialling of one simulated node."""
+    """The dialling of one simulated host."""
 
-    def __init__(self, node: SimNode) -> None:
+    def __init__(self, node: SimHost[Any]) -> None:
         self._node = node
         self.dials: dict[str, Dial] = {}
 
@@ -38,11 +38,11 @@ class Dialler:
         node, core = self._node, self._node.core
         if life != node.life or core is None:
             return
-        cluster, now = node.cluster, node.cluster.world.now_ms
+        stage, now = node.stage, node.stage.world.now_ms
         if not node.paused:
             connected = {peer.hello.address for peer in core.up()}
             allowed = core.wanted_addresses()
-            for address in allowed if node.mesh else cluster.addresses_beside(node):
+            for address in allowed if node.mesh else stage.addresses_beside(node):
                 if address == node.address or address not in allowed:
                     continue
                 dial = self.dials.get(address)
@@ -54,12 +54,12 @@ class Dialler:
                     dial.backoff.reset()
                 elif not dial.busy and now >= dial.not_before_ms:
                     dial.busy = True
-                    cluster.network.dial(node.name, address, partial(self._failed, life, address))
-        cluster.world.after(LOOK_MS, self.look, life)
+                    stage.network.dial(node.name, address, partial(self._failed, life, address))
+        stage.world.after(LOOK_MS, self.look, life)
 
     def _failed(self, life: int, address: str, why: str) -> None:
         del why
         dial = self.dials.get(address)
         if life == self._node.life and dial is not None:
             dial.busy = False
-            dial.not_before_ms = self._node.cluster.world.now_ms + dial.backoff.next_ms()
+            dial.not_before_ms = self._node.stage.world.now_ms + dial.backoff.next_ms()

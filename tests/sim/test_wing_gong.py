@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrepl.errors import UsageError
-from mmrepl.sim import linearizability as module
-from mmrepl.sim.linearizability import Call, Undecided, linear_order, linearizability
+from mmrepl.sim import wing_gong as module
+from mmrepl.sim.wing_gong import Call, Undecided, linear_order, linearizability
 
 K = ("", "k")
 ONE, TWO = b"\x01", b"\x02"
