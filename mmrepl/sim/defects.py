@@ -358,7 +358,7 @@ _defect("torn tail accepted", "a record counts whatever its checksum", (disk_mod
 
 def _end_quietly(_before: Any) -> Any:
     def end_at(self: disk_module.SimDisk, data: bytes, at: int, serial: int) -> None:
-        del self, data, at, serial
+        del self, data, at, serial  # no damage, and no doubt either
 
     return end_at
 

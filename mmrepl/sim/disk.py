@@ -47,6 +47,7 @@ class SimDisk:
         self._finished = 0  # records before this index belong to commits that returned
         self._serial = 0
         self._doubt: str | None = None
+        self._doubted = 0  # the doubt stands until there are more records than this
         self.full = False  # the next commits are refused whole
         self.failing = False  # the next commit fails, and the fate of what it held is unknown
         self.lying = False  # the next commit is claimed to be written, and is not
@@ -77,6 +78,7 @@ class SimDisk:
         del self._records[kept:]
         if weak:
             # Doubt even when all were kept: nobody could tell from the disk.
+            self._doubted = kept
             self._doubt = f"the machine lost power with {unsynced} commits not yet synced"
         if lost and rng.random() < 0.5:
             self._records.append(_torn(lost[0], rng))
@@ -110,14 +112,14 @@ class SimDisk:
         twin = SimDisk()
         twin._records = self._records[: self._finished]
         twin._synced = twin._finished = twin._serial = len(twin._records)
-        twin._doubt = self._doubt
+        twin._doubt, twin._doubted = self._doubt, self._doubted
         return twin
 
     def restore(self, backup: SimDisk, doubt: str | None) -> None:
         """Put the bytes of an earlier copy in place of these. *doubt*: what the storage would notice of it."""
         self._records = list(backup._records)
         self._synced = self._finished = len(self._records)
-        self._serial, self._doubt = backup._serial, doubt
+        self._serial, self._doubt, self._doubted = backup._serial, doubt, len(self._records)
         self.holder = None
 
     # -- for the storage
@@ -138,7 +140,6 @@ class SimDisk:
             return
         self._records.append(_record(body, self._serial, level))
         self._serial += 1
-        self._doubt = None  # the first commit settles it
 
     def sync(self) -> None:
         """What was written survives a loss of power from now on."""
@@ -153,11 +154,12 @@ class SimDisk:
         data = b"".join(self._records)
         contents = Contents()
         at = serial = 0
+        torn: str | None = None
         records: list[bytes] = []
         while at < len(data):
             record = _record_at(data, at)
             if record is None:
-                self._end_at(data, at, serial)
+                torn = self._end_at(data, at, serial)
                 break
             number, body = _HEAD.unpack_from(record)[2], record[HEAD_BYTES:]
             if number != serial:
@@ -167,19 +169,23 @@ class SimDisk:
             records.append(record)
             at, serial = at + len(record), serial + 1
         self._records, self._serial = records, serial
+        if len(records) > self._doubted:
+            self._doubt = None  # a commit has settled it
+        if torn is not None:
+            self.torn_count += 1
+            self._doubt, self._doubted = torn, len(records)
         self._synced = min(self._synced, len(records))
         self._finished = len(records)
         return LoadedStore(
             contents.meta, self._doubt, lambda: iter(contents.segments.items()), lambda: iter(contents.batches.items())
         )
 
-    def _end_at(self, data: bytes, at: int, serial: int) -> None:
-        """What stands at byte *at* is no record. A torn end if nothing readable follows; else damage."""
+    def _end_at(self, data: bytes, at: int, serial: int) -> str:
+        """What stands at byte *at* is no record: a torn end, and a doubt, if nothing readable follows; else damage."""
         for later in range(at + 1, len(data) - HEAD_BYTES + 1):
             if _HEAD.unpack_from(data, later)[2] in (serial, serial + 1) and _record_at(data, later) is not None:
                 raise StoreCorrupt(f"record {serial} at byte {at} is damaged: a readable one follows at byte {later}")
-        self.torn_count += 1
-        self._doubt = self._doubt or f"an end of {len(data) - at} bytes was torn, and cut off"
+        return f"an end of {len(data) - at} bytes was torn, and cut off"
 
 
 def _record(body: bytes, serial: int, level: Durability) -> bytes:

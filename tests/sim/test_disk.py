@@ -57,6 +57,21 @@ def test_a_commit_under_way_is_there_or_not():
     assert (loaded.meta, loaded.doubt) == ({"n": b"0"}, None)
 
 
+def test_a_doubt_stands_until_a_commit_settles_it():
+    """Also when the process dies while it makes its first one: else the old incarnation would mint its dots again."""
+    disk = SimDisk()
+    written(disk, Durability.SYNC, Durability.NONE)
+    disk.lose_power(Random(3))
+    storage, loaded = opened(disk)
+    assert loaded.doubt is not None
+    storage.write(Commit(meta={"n": b"9"}), Durability.SYNC)
+    disk.unwrite()
+    storage, loaded = opened(disk)
+    assert loaded.doubt is not None
+    storage.commit(Commit(meta={"n": b"9"}), Durability.SYNC)
+    assert opened(disk)[1].doubt is None
+
+
 def test_every_flipped_bit_is_noticed():
     """In the middle it is damage, in the last record an end that was cut off, and doubted."""
     for seed in range(200):
