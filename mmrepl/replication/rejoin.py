@@ -13,13 +13,15 @@ What is set aside is durable in the same commit that empties the store, so that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import COUNTER_MAX
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.replication.local import LocalCore
-from mmrepl.store.table import Table
+from mmrepl.resolvers import Sibling
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Vector, from_wire, to_wire
 
@@ -138,7 +140,9 @@ class Rejoin:
         """
         Once this node has *caught up*, write again what was set aside; returns how many writes that were.
 
-        Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it.
+        Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it. Nor
+        what would lose at once, under a resolver that only selects: what it loses to may be a deletion that others
+        have forgotten, and with them it would live.
         """
         if not caught_up or not self.carried:
             return 0
@@ -148,7 +152,10 @@ class Rejoin:
             if not entry.suspect and version.counter(NodeId(*entry.dot[:2])) >= entry.dot[2]:
                 continue
             table = store.table(entry.table)
-            vector = from_wire(entry.context).join(self._dead(version, table, entry.key))
+            siblings = store.siblings(table, entry.key)
+            if table.resolver.selects and any(sibling.timestamp > entry.stamp for sibling in siblings):
+                continue
+            vector = from_wire(entry.context).join(_dead(version, siblings))
             context = CausalContext(entry.table, entry.key, vector)
             store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
             count += 1
@@ -156,22 +163,22 @@ class Rejoin:
         self._note(CARRIED, None)
         return count
 
-    def _dead(self, version: VersionVector, table: Table, key: str) -> VersionVector:
-        """
-        A context that covers, of all that *version* has of a key, what is not a live value.
-
-        Not only the tombstones that are here: others may have forgotten one and others again not, and under a policy
-        that goes by stamps a write with an old stamp would be dead at these and alive at those. (A tombstone that is
-        younger than a live value of its own origin is not covered, unless it is here.)
-        """
-        siblings = self._local.store.siblings(table, key)
-        covered = dict(version)
-        for sibling in siblings:
-            if not sibling.is_tombstone:
-                origin, counter = sibling.dot
-                covered[origin] = min(covered.get(origin, 0), counter - 1)
-        return VersionVector(covered)
-
     def _note(self, key: str, value: bytes | None) -> None:
         if self._local.journal is not None:
             self._local.journal.note(key, value)
+
+
+def _dead(version: VersionVector, siblings: Iterable[Sibling]) -> VersionVector:
+    """
+    A context that covers, of all that *version* has of a key with these *siblings*, what is not a live value.
+
+    Not only the tombstones that are here: some may have forgotten one and others not, and under a policy that goes by
+    stamps a write with an old stamp would live at those and be dead at these. (What is younger than a live value of
+    its own origin is not covered: no vector covers the one without the other.)
+    """
+    covered = dict(version)
+    for sibling in siblings:
+        if not sibling.is_tombstone:
+            origin, counter = sibling.dot
+            covered[origin] = min(covered.get(origin, 0), counter - 1)
+    return VersionVector(covered)

@@ -152,17 +152,24 @@ class Rules:
                     continue
                 if write.payload is None and not any(write.context.covers(other.dot) for other in alive):
                     continue
-                if not self._had_lost(write):
+                if not self._had_lost(write, version):
                     yield write
 
-    def _had_lost(self, write: Wrote) -> bool:
-        """Whether a write had lost to another, under a resolver that selects, where a node that had it started over."""
+    def _had_lost(self, write: Wrote, version: VersionVector) -> bool:
+        """
+        Whether, under a resolver that selects, a write lost by policy where it was: at a node that started over.
+
+        There it had lost to another one already, or it was set aside and would have lost as soon as it was made again.
+        """
         if not self._history.selects(write.place[0]):
             return False
+        left = {identity: vector for identity, vector in self._left.items() if vector.covers(write.dot)}
+        if left and any(other.stamp > write.stamp and version.covers(other.dot)
+                        for _, other in self._by_place[write.place]):  # fmt: skip
+            return True
         return any(
             (rival.stamp, rival.dot) > (write.stamp, write.dot)
-            for identity, vector in self._left.items()
-            if vector.covers(write.dot)
+            for identity, vector in left.items()
             for rival in self.live(write.place, vector, identity.name)
         )
 

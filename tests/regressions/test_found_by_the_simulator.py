@@ -14,6 +14,7 @@ from mmrepl.replication.local import LocalCore
 from mmrepl.replication.membership import Membership
 from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.rejoin import Rejoin
+from mmrepl.store.read import read_payload
 from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId
 from mmrepl.values import encode
@@ -73,6 +74,29 @@ def test_what_is_written_again_covers_deletions_that_were_forgotten():
     lima_again.merge(core.blob(lima.version), 60)
     for store in (tokyo, lima):
         assert [sibling.payload for sibling in store.siblings(store.table(""), "k")] == [ONE]
+
+
+def test_what_would_lose_at_once_is_not_written_again():
+    """
+    Lima's deletion is younger than what tokyo carries, and stands beside a value of lima's own, so that no context can
+    cover the one without the other. Where both are forgotten what tokyo carries would live, where not it would lose.
+    """
+    lima, paris, tokyo = Store(NodeId("lima", 1)), Store(PARIS), Store(TOKYO)
+    lima.put(lima.table(""), "k", TWO, 5)
+    lima.put(lima.table(""), "k", None, 50, BLIND)
+    others, forgetful, core = LocalCore(lima), LocalCore(paris), LocalCore(tokyo)
+    forgetful.merge(others.blob(VersionVector()), 60)
+    tokyo.put(tokyo.table(""), "k", ONE, 10)
+    rejoin = Rejoin(core, {})
+    rejoin.start_over(VersionVector(), NodeId("tokyo", 2), is_old_copy=False)
+    core.merge(others.blob(VersionVector()), 60)
+    forgetful.upkeep(position=paris.log.end)
+    paris.forget(paris.version)
+    assert not paris.siblings(paris.table(""), "k")
+    rejoin.carry_on(caught_up=True)
+    for member in (others, forgetful):
+        member.merge(core.blob(lima.version), 60)
+    assert [read_payload(store, store.table(""), "k") for store in (lima, paris, tokyo)] == [None, None, None]
 
 
 def test_what_is_made_again_was_let_in_before():
