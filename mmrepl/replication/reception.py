@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmrepl.clock.hlc import acceptable
+from mmrepl.clock.hlc import acceptable, ahead_ms
 from mmrepl.effects import Envelope
 from mmrepl.errors import FrameError
 from mmrepl.replication.failure_detector import FailureDetector
@@ -90,7 +90,7 @@ class Reception:
         peer = self._core.peers.get(theirs.name)
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
         if refusal is None and not self._belongs(link, theirs):
-            refusal = self._uninvited(theirs)
+            refusal = self._uninvited(link, theirs)
         if refusal is not None:
             self._core._refuse(link, refusal)
             return
@@ -189,7 +189,7 @@ class Reception:
             return True
         return theirs.admitted and any(members.has(NodeId(*member)) for member in theirs.members)
 
-    def _uninvited(self, theirs: Hello) -> Refusal | None:
+    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
         """
         A stranger that holds writes which we have not seen has to rejoin (see the design page).
 
@@ -199,8 +199,10 @@ class Reception:
         """
         core = self._core
         alone, vector = core.members.is_alone(theirs.name), from_wire(theirs.vector)
-        if core.local.durable_vector.descends(vector) or (alone and not core.rejoin.has_forgotten):
+        if alone and not core.rejoin.has_forgotten:
             return None
+        if core.local.durable_vector.descends(vector):
+            return self._late(link, theirs)
         if alone and (theirs.admitted or theirs.name > core.members.name):
             core.identity.start_over(vector)
             return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")
@@ -208,4 +210,24 @@ class Reception:
             "rejoin",
             f"{theirs.name!r} is no member of the cluster of {core.members.name!r} and holds writes that nobody there"
             " has seen",
+        )
+
+    def _late(self, link: Link, theirs: Hello) -> Refusal | None:
+        """
+        Whether a newcomer's clock is so late that it will not take over ours.
+
+        What it writes would be stamped before deletions that some members have forgotten, and others have not: at these
+        it would lose to them, and at those it would live, for ever. A member has had them all, and so its stamps rise
+        above theirs, whatever its clock shows.
+        """
+        ours = link.ours.hlc
+        store = self._core.local.store
+        if theirs.hlc >= ours or acceptable(ours, theirs.wall_ms, theirs.max_drift_ms):
+            return None
+        if not store.log.floor() and not store.has_tombstones():
+            return None  # nothing was deleted that somebody might have forgotten
+        return Refusal(
+            "clock",
+            f"the clock of {theirs.name!r}, which is no member yet, is {ahead_ms(ours, theirs.wall_ms)} ms behind the"
+            f" newest stamp of {self._core.members.name!r}, and it allows for {theirs.max_drift_ms}: set its clock",
         )

@@ -128,6 +128,15 @@ class Store:
         declared = set(self.policies)
         return sorted(declared.union(table.name for table in self.keyspace.tables.values() if table.states))
 
+    def has_tombstones(self) -> bool:
+        """Whether a deletion is among the live writes. Cost: proportional to the keys with siblings or tombstones."""
+        return any(
+            sibling.is_tombstone
+            for table in self.keyspace.tables.values()
+            for key in table.unsettled
+            for sibling in self.siblings(table, key)
+        )
+
     # -- writing
 
     def put(

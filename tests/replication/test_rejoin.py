@@ -233,3 +233,52 @@ def test_positions_of_the_old_log_are_settled_only_when_the_new_one_is_on_disk()
     assert not oslo.core.local.is_settled
     oslo.flush()
     assert oslo.core.local.is_settled
+
+
+def test_a_newcomer_with_a_late_clock_is_let_in_when_it_is_right():
+    """
+    Deletions are forgotten by one member and not yet by the next: what a newcomer writes has to come after them.
+
+    It takes over the clock of whoever lets it in, but not one that is too far ahead of its own: where that is so it
+    would write before them, and show its value at the one and nothing at the next.
+    """
+    world = meshed("lima", "paris", "tokyo", options={"cut_operations": 1})
+    world["lima"].put("k", 1)
+    world.settle()
+    world["lima"].delete("k")
+    newest = world["lima"].core.local.store.hlc.last
+    world.settle()
+    world.run(3000)
+    assert world["lima"].core.rejoin.has_forgotten
+    paris = world["paris"]
+    paris.skew_ms = -3_600_000
+    paris.wipe()
+    meet(world, "paris", "lima")
+    assert any(text.startswith("'lima' refused us: clock") for text in paris.core.complaints)
+    paris.put("k", "late")
+    world.run(1000)
+    assert world["lima"].get("k") is None
+    paris.skew_ms = 0
+    for other in ("lima", "tokyo"):
+        meet(world, "paris", other)
+    world.settle()
+    paris.put("k", "in time")
+    assert paris.read("k").siblings[-1].timestamp > newest
+    world.settle()
+    for site in world.sites.values():
+        assert site.get("k") == "in time"
+
+
+def test_a_member_with_a_late_clock_stays_one():
+    """Its stamps have risen above everything that it has applied, whatever its clock shows."""
+    world = meshed("lima", "paris", options={"cut_operations": 1})
+    world["lima"].put("k", 1)
+    world["lima"].delete("k")
+    world.settle()
+    paris = world["paris"]
+    paris.skew_ms = -3_600_000
+    paris.restart()
+    meet(world, "paris", "lima")
+    paris.put("k", 2)
+    world.settle()
+    assert world["lima"].get("k") == 2
