@@ -30,7 +30,6 @@ may have happened (it is in the log and may spread), so that a blind retry could
     │   ├── ClockAhead             our own clock is further ahead of the others than ``max_drift``; definite
     │   ├── NotPrimary             this node takes no writes; ``primary`` says who does, if it is known; definite
     │   ├── NodeBehind             this node has not applied what the caller has seen; definite
-    │   ├── NotPrimary             single-master: this node takes no writes now; says who does; definite
     │   ├── LeadershipLost         single-master: this node was deposed before the write was acknowledged; indefinite
     │   ├── QuorumLost             single-master: a read, a promotion or a transfer that too few members answered
     │   ├── ReadTooStale           single-master: this node is further behind than the read allows; says how far
@@ -225,37 +224,25 @@ class ClockAhead(Unavailable):
 
 class NotPrimary(Unavailable):
     """
-    A write at a node that takes none, in single-master mode; nothing was written.
+    A write, or a read of the latest, at a node that takes none in single-master mode; nothing was written.
 
-    ``primary`` is the client address of the node that does, empty when it is not known.
+    ``primary`` is the client address of the node that does, ``name`` its name, ``address`` where its peers reach it;
+    each is empty when it is not known.
     """
 
     definite = True
 
-    def __init__(self, message: str, *, primary: str = "") -> None:
+    def __init__(self, message: str, *, primary: str = "", name: str = "", address: str = "") -> None:
         super().__init__(message)
         self.primary = primary
+        self.name = name
+        self.address = address
 
 
 class NodeBehind(Unavailable):
     """A node has not applied, in time, what the session has seen; it was neither read nor written."""
 
     definite = True
-
-
-class NotPrimary(Unavailable):
-    """
-    This node takes no writes now; nothing was changed.
-
-    *primary* is the name of the node that does and *address* where its peers reach it, both empty while unknown.
-    """
-
-    definite = True
-
-    def __init__(self, message: str, *, primary: str = "", address: str = "") -> None:
-        super().__init__(message)
-        self.primary = primary
-        self.address = address
 
 
 class LeadershipLost(Unavailable):

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrepl.causality.version_vector import VersionVector
-from mmrepl.errors import WrongContext
+from mmrepl.errors import UsageError, WrongContext
 from mmrepl.runtime.resp.commands import COMMANDS
 from mmrepl.runtime.resp.options import ClientOptions
-from mmrepl.runtime.resp.session import Refused
 from mmrepl.types import NodeId
 from mmrepl.wire.resp import Failure, Simple
 from mmrepl.wire.tokens import context_token, parse_context_token, parse_version_token, version_token
@@ -231,5 +230,5 @@ def test_version_tokens_come_back(counters):
 @pytest.mark.parametrize("text", [b"", b"x", b"WzFd", b"bnVsbA", b"W1siYX4xIiwidyJdXQ", b"W1siYX4xIiwtMV1d", b"\xff"])
 def test_what_is_no_version_token(text):
     """Numbers, nulls, negative counters, other bytes."""
-    with pytest.raises(Refused, match="token"):
+    with pytest.raises(UsageError, match="token"):
         parse_version_token(text)
