@@ -31,6 +31,7 @@ from mmrepl.wire.messages import (
     Snapshot,
     Vector,
 )
+from mmrepl.wire.single_master import SINGLE_MASTER_NUMBERS, check_message
 
 NUMBERS: Final[dict[type[Message], int]] = {
     Hello: 1,
@@ -47,10 +48,14 @@ NUMBERS: Final[dict[type[Message], int]] = {
 }
 """The number of each message on the wire; part of the protocol."""
 
+NUMBERS.update(SINGLE_MASTER_NUMBERS)
+
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[int, msgspec.msgpack.Decoder[Any]] = {
     number: msgspec.msgpack.Decoder(message) for message, number in NUMBERS.items()
 }
+
+_SINGLE_MASTER = frozenset(SINGLE_MASTER_NUMBERS.values())
 
 
 def encode(message: Message) -> tuple[int, bytes]:
@@ -91,6 +96,8 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
             raise FrameError(f"acknowledgements of {len(message.entries)} members: at most {limits.peers}")
         for _, vector, _ in message.entries:
             _check_vector(vector, limits)
+    elif number in _SINGLE_MASTER:
+        check_message(message, limits)  # type: ignore[arg-type]
     return message
 
 

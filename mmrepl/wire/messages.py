@@ -14,7 +14,8 @@ What nodes say to each other: eleven small messages.
     Leave      I go for good: do not wait for me
 
 A vector travels as (name, incarnation, counter) triples in order. The encoding of each is MessagePack by msgspec,
-decoded and typed in one call; `mmrepl.wire.codec` has the numbers.
+decoded and typed in one call; `mmrepl.wire.codec` has the numbers. What nodes say in the other mode is in
+`mmrepl.wire.single_master`; hello, proof and refuse they have in common.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import FrameError
 from mmrepl.log.batch import Batch
 from mmrepl.types import NodeId
+from mmrepl.wire.single_master import SingleMasterMessage
 
 PROTOCOL = 1
 """Version of the protocol. Nodes of different versions tell each other so and part."""
@@ -55,6 +57,9 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     secured: bool  # whether a Proof follows and one is wanted
     members: list[tuple[str, int]]  # who belongs to the cluster, as far as the sender knows: name, incarnation
     admitted: bool  # whether some other member has said that the sender, in this incarnation, is one
+    mode: str = "multi-master"  # or "single-master": nodes of two modes part
+    client: str = ""  # where this node serves clients, for redirecting them; empty if nowhere
+    founded: int = 0  # single-master: drawn when the cluster was founded; 0: not founded as far as we know
 
 
 class Proof(msgspec.Struct, array_like=True, frozen=True):
@@ -64,7 +69,7 @@ class Proof(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Refuse(msgspec.Struct, array_like=True, frozen=True):
-    """The connection is about to be closed. *code* is for programs: see `mmrepl.replication.greeting`."""
+    """The connection is about to be closed. *code* is for programs: see `mmrepl.wire.greeting`."""
 
     code: str
     text: str
@@ -139,7 +144,11 @@ class Leave(msgspec.Struct, array_like=True, frozen=True):
     text: str
 
 
-Message: TypeAlias = Hello | Proof | Refuse | Delta | Digest | Ask | Snapshot | Prune | Members | Acks | Leave
+MultiMasterMessage: TypeAlias = (
+    Hello | Proof | Refuse | Delta | Digest | Ask | Snapshot | Prune | Members | Acks | Leave
+)
+
+Message: TypeAlias = MultiMasterMessage | SingleMasterMessage
 
 
 def to_wire(vector: VersionVector) -> Vector:
