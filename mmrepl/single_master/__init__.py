@@ -1,0 +1,1 @@
+"""The single-master core: one replicated log, three knobs."""
