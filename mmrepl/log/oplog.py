@@ -92,8 +92,9 @@ class OpLog:
 
     def vector(self) -> VersionVector:
         """What the log has: the version vector of the store. Cost: proportional to the number of origins."""
-        heads = {columns.origin: columns.head for columns in self.columns}
-        return VersionVector.unchecked({origin: head for origin, head in heads.items() if head})
+        return VersionVector.unchecked(
+            {c.origin: head for c in self.columns if (head := c.base + len(c.stamps) - 1)}  # `head`, spelled out
+        )
 
     def floor(self) -> VersionVector:
         """Below this, operations were cut; a peer that lacks some of it needs a snapshot."""
@@ -166,8 +167,11 @@ class OpLog:
         """The operations at positions from *first* to before *end*, an origin at a time."""
         slices: list[Slice] = []
         for columns in self.columns:
-            low = bisect_left(columns.positions, first)
-            high = bisect_left(columns.positions, end, lo=low)
+            positions = columns.positions
+            if not positions or positions[-1] < first:
+                continue  # of most origins there is nothing new
+            low = bisect_left(positions, first)
+            high = bisect_left(positions, end, lo=low)
             if low < high:
                 slices.append((columns, columns.base + low, columns.base + high - 1))
         return slices

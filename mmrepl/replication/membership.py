@@ -44,14 +44,18 @@ class Membership:
         self.aliases: dict[str, str] = {}  # configured addresses that led to a member -> its name
         self.entries: dict[str, MemberEntry] = {}
         self.changed = False
-        self._view: int | None = None
+        self._view: int | None = None  # this and the next two: remembered until something changes
+        self._active: list[MemberEntry] | None = None
+        self._addresses: list[str] | None = None
         self._set(MemberEntry(node.name, node.incarnation, address, 1, removed=False))
 
     # -- reading
 
     def active(self) -> Iterator[MemberEntry]:
         """Members in order of their names, ourselves included."""
-        return (entry for _, entry in sorted(self.entries.items()) if not entry.removed)
+        if self._active is None:
+            self._active = [entry for _, entry in sorted(self.entries.items()) if not entry.removed]
+        return iter(self._active)
 
     def names(self) -> list[str]:
         """Names of the members, in order."""
@@ -87,8 +91,10 @@ class Membership:
 
     def addresses(self) -> list[str]:
         """Where to find the others: members and whoever is expected, in order."""
-        known = {entry.address for entry in self.active() if entry.name != self.name and entry.address}
-        return sorted(known | self.expected)
+        if self._addresses is None:
+            known = {entry.address for entry in self.active() if entry.name != self.name and entry.address}
+            self._addresses = sorted(known | self.expected)
+        return self._addresses
 
     @property
     def view(self) -> int:
@@ -114,7 +120,7 @@ class Membership:
         """It is *name* who was expected at *address*. It may call its address otherwise: another name of the host."""
         if address in self.expected:
             self.expected.discard(address)
-            self._view = None
+            self._changed()
             if name != self.name:
                 self.aliases[address] = name
 
@@ -139,7 +145,7 @@ class Membership:
         old = self.entries[self.name]
         if address in self.expected:
             self.expected.discard(address)
-            self._view = None
+            self._changed()
         if old.address != address:
             self._set(MemberEntry(old.name, old.incarnation, address, old.edit + 1, old.removed))
 
@@ -151,7 +157,7 @@ class Membership:
         """
         if who in self.expected:
             self.expected.discard(who)
-            self._view = None
+            self._changed()
             return
         entry = self.entries.get(who)
         if entry is None or entry.removed:
@@ -188,7 +194,10 @@ class Membership:
     def _set(self, entry: MemberEntry) -> None:
         self.entries[entry.name] = entry
         self.changed = True
-        self._view = None
+        self._changed()
+
+    def _changed(self) -> None:
+        self._view = self._active = self._addresses = None
 
     # -- as messages and on disk
 
@@ -206,7 +215,7 @@ class Membership:
                 self._set(entry)  # nothing but a new incarnation comes back from that
             else:
                 self._set(MemberEntry(own.name, own.incarnation, own.address, entry.edit + 1, removed=False))
-        self._view = None
+        self._changed()
 
 
 def _rank(entry: MemberEntry) -> tuple[int, bool, int, str]:

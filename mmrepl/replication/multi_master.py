@@ -363,8 +363,8 @@ class MultiMaster:
         own = members.entries[members.name]
         if own.removed and not self.options.rejoin:
             return []
-        away = {members.entries[name].address for name in self.blocked if name in members.entries}
-        return [address for address in members.addresses() if address not in away | {own.address}]
+        away = {members.entries[name].address for name in self.blocked if name in members.entries} | {own.address}
+        return [address for address in members.addresses() if address not in away]
 
     def missing_addresses(self) -> list[str]:
         """Of those, where nobody is connected: to be dialled. A member may be found at several."""
@@ -484,8 +484,9 @@ class MultiMaster:
             except LogTruncated:
                 self.intake.offer_snapshot(peer, now_ms)
                 continue
-            self._send.extend(Envelope(peer.link, frame) for frame in frames)
-            self._more = self._more or len(frames) == FRAMES_A_TURN
+            if frames:
+                self._send += [Envelope(peer.link, frame) for frame in frames]
+                self._more = self._more or len(frames) == FRAMES_A_TURN
 
     def _note_members(self) -> None:
         if self.local.journal is not None:

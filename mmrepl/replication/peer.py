@@ -72,6 +72,8 @@ class Peer:
     detector: FailureDetector
     known: VersionVector = EMPTY  # durable there, as it told us itself
     sent: VersionVector = EMPTY  # known, and what is on its way
+    idle_at: tuple[VersionVector, VersionVector] = (EMPTY, EMPTY)  # at this `sent`, and this durable vector of ours,
+    # there was nothing to push; whatever makes it want more (asking, a new connection) makes `sent` anew
     eager: bool = False  # it has asked us: it wants everything pushed, and not only what we wrote
     pruned: set[NodeId] = field(factory=set)  # origins that reach it by another way
     needs_acks: bool = False  # it is not connected to every member, and hears of the others through us

@@ -80,9 +80,13 @@ class Pusher:
         Raises LogTruncated: what it lacks is gone from the log, and it needs a snapshot.
         """
         frames: list[Delta] = []
+        durable = self._local.durable_vector
+        if peer.idle_at[0] is peer.sent and peer.idle_at[1] is durable:
+            return frames
         for _ in range(FRAMES_A_TURN):
             slices = self.wanted(peer)
             if not slices:
+                peer.idle_at = (peer.sent, durable)
                 break
             delta = self.frame(slices, ack=ack)
             frames.append(delta)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -28,7 +27,7 @@ class World:
         self.now_ms = 0  # since the run began; never goes back
         self.done_count = 0  # things done so far
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._serial = count()
+        self._serial = 0
 
     def dice(self, *names: str) -> Random:
         """Dice of that name; each call makes them anew, from their beginning."""
@@ -36,11 +35,12 @@ class World:
 
     def at(self, time_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do something at that time; if it has passed, as soon as what is planned for now is done."""
-        heappush(self._heap, (max(time_ms, self.now_ms), next(self._serial), action, arguments))
+        self._serial += 1
+        heappush(self._heap, (max(time_ms, self.now_ms), self._serial, action, arguments))
 
     def after(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do something when *delay_ms* have passed."""
-        heappush(self._heap, (self.now_ms + max(delay_ms, 0), next(self._serial), action, arguments))
+        self.at(self.now_ms + delay_ms, action, *arguments)
 
     def run_until(self, time_ms: int) -> None:
         """Do everything that is planned up to *time_ms*, that included, in order; the time is *time_ms* then."""
