@@ -73,6 +73,7 @@ class Journal:
         self._rows: list[int] = []  # positions of the batches on disk, ascending
         self._merged = 0  # rows before this index are not looked at for merging again
         self._saved_segments: set[int] = set()  # numbers of the segments on disk
+        self._left_out: dict[int, bytes] = {}  # segment -> its deaths as they were on disk when the store was opened
         self._new = _Next()
 
     # -- what is new
@@ -174,8 +175,7 @@ class Journal:
                 if segment.number in changed:
                     self._save_segment(columns, segment)
                 elif segment.dead != segment.dead_saved:
-                    self.note(DEAD.format(segment.number), _deaths.encode(segment.dead_counters()))
-                    segment.dead_saved = segment.dead
+                    self._note_deaths(segment)
         self.note_state()
         return True
 
@@ -197,14 +197,24 @@ class Journal:
                 self._save_segment(columns, segment)
         self.note_state()
 
+    def _note_deaths(self, segment: Segment) -> None:
+        """Those of earlier runs are in the segment on disk still, and not in memory: without them they would rise."""
+        before = self._left_out.get(segment.number)
+        dead = segment.dead_counters()
+        if before is not None:
+            dead = sorted({*_dead_decoder.decode(before), *dead})
+        self.note(DEAD.format(segment.number), _deaths.encode(dead))
+        segment.dead_saved = segment.dead
+
     def _save_segment(self, columns: Columns, segment: Segment) -> None:
         self._new.segments[segment.number] = encode_batch(self.store.log.segment_batch(columns, segment))
-        if segment.dead_saved:
+        if self._left_out.pop(segment.number, None) or segment.dead_saved:
             self.note(DEAD.format(segment.number), None)
         segment.dead_saved = segment.dead
         self._saved_segments.add(segment.number)
 
     def _drop_segment(self, number: int) -> None:
+        self._left_out.pop(number, None)
         if number in self._saved_segments:
             self._saved_segments.discard(number)
             self._new.segments[number] = None
@@ -254,11 +264,14 @@ def load(store: Store, loaded: Loaded) -> Journal:
     log = store.log
     rows: list[int] = []
     numbers: set[int] = set()
+    left_out: dict[int, bytes] = {}
     for number, body in loaded.segments():
         dead = loaded.meta.get(DEAD.format(number))
         gone = frozenset(_decode_deaths(number, dead)) if dead is not None else frozenset[int]()
         _load_segment(store, number, _decode(body, f"segment {number}"), gone)
         numbers.add(number)
+        if dead is not None:
+            left_out[number] = dead
     log.continue_segments_after(max(numbers, default=0))
     for name, incarnation, counter in saved.floor:
         log.origin(NodeId(name, incarnation)).base = counter + 1
@@ -280,6 +293,7 @@ def load(store: Store, loaded: Loaded) -> Journal:
     journal = Journal(store, [NodeId(*node) for node in saved.past])
     journal._rows = rows
     journal._saved_segments = numbers
+    journal._left_out = left_out
     return journal
 
 

@@ -103,6 +103,35 @@ def test_the_clock_does_not_fall_over_a_restart():
     assert site.core.store.hlc.last == last
 
 
+def test_what_died_in_a_segment_before_an_earlier_restart_stays_dead():
+    """
+    A segment is written once, its deaths beside it. The list of a later run has to hold those of the earlier ones.
+
+    Else whatever had died in it before, and was left out on opening, rises when the store is opened once more.
+    """
+    site = Site("paris", retain=False)
+
+    def forget_cut_and_open() -> None:
+        site.commit(Durability.SYNC)
+        site.core.store.forget(site.core.store.version)
+        site.core.upkeep(position=site.core.store.log.end)
+        site.commit(Durability.SYNC)
+        site.disk.crash()
+        site.open()
+
+    keys = [f"k{number}" for number in range(10)]
+    for key in keys:
+        site.core.put(site.core.store.table("latest"), key, encode(key), 5_000)
+        site.commit(Durability.SYNC)
+    forget_cut_and_open()
+    site.core.become(NodeId("paris", 77))
+    for number in range(4):  # another origin, and so few that the segment is not written anew
+        site.core.put(site.core.store.table("latest"), keys[number], None, 6_000)
+        site.commit(Durability.SYNC)
+        forget_cut_and_open()
+        assert list(site.core.store.table("latest").keys()) == keys[number + 1 :]
+
+
 def test_small_rows_become_large_ones():
     """Opening reads hundreds of rows, not one for each commit; what was overwritten meanwhile is left out."""
     site = Site("paris", retain=False)
