@@ -206,11 +206,18 @@ class Membership:
         return Members([entry for _, entry in sorted(self.entries.items())])
 
     def restore(self, data: bytes) -> None:
-        """What `message` was when it was saved. Our own entry of this run wins over the saved one."""
+        """
+        What `message` was when it was saved. Our own entry of this run wins over the saved one.
+
+        Nobody is expected any more where a member was found in an earlier run: whoever comes from there in another
+        incarnation has lost its memory, and is a stranger.
+        """
         own = self.entries[self.name]
         for entry in msgspec.msgpack.decode(data, type=Members).entries:
             if entry.name != self.name:
                 self.entries[entry.name] = entry
+                if not entry.removed:
+                    self.found(entry.name, entry.address)
             elif entry.removed and entry.incarnation == own.incarnation:
                 self._set(entry)  # nothing but a new incarnation comes back from that
             else:

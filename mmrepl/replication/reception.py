@@ -181,13 +181,21 @@ class Reception:
         """
         Whether this is a member, or somebody who was announced.
 
+        Who is expected is welcome with all that it has: while we waited for it, nobody has forgotten anything. But the
+        configuration may have come to name somebody since, and then it is a stranger as others are.
+
         A newcomer may meet a member of its new cluster before it is told who belongs to that: they have a member in
-        common, and the other was admitted. Without this a newcomer would ask the whole cluster to rejoin *it*.
+        common, and the other was admitted. Without this a newcomer would ask the whole cluster to rejoin *it*. That it
+        takes *us* for a member proves nothing: it may have been admitted by another newcomer, and we have refused it.
         """
-        members = self._core.members
-        if members.has(node_of(theirs)) or members.expected & {theirs.address, link.dialled}:
+        members, own = self._core.members, self._core.local.store.node
+        if members.has(node_of(theirs)):
             return True
-        return theirs.admitted and any(members.has(NodeId(*member)) for member in theirs.members)
+        if members.expected & {theirs.address, link.dialled} and not self._core.rejoin.has_forgotten:
+            return True
+        return theirs.admitted and any(
+            members.has(NodeId(*member)) for member in theirs.members if NodeId(*member) != own
+        )
 
     def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
         """

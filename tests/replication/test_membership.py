@@ -140,6 +140,20 @@ def test_a_map_survives_a_restart():
     assert again.entries["paris"].edit > membership.entries["paris"].edit
 
 
+def test_whoever_was_met_in_an_earlier_run_is_not_expected_again():
+    """Else its address would let in whoever came from there with writes of its own, after deletions were forgotten."""
+    membership = merged(
+        Members([
+            MemberEntry("tokyo", 7, "t:1", 3, removed=False),
+            MemberEntry("lima", 7, "l:1", 3, removed=True),
+        ])
+    )  # fmt: skip
+    again = Membership(NodeId("paris", 1), "p:1", ["t:1", "l:1", "o:1"])
+    again.restore(encode(membership.message())[1])
+    assert again.expected == {"l:1", "o:1"}
+    assert again.addresses() == ["l:1", "o:1", "t:1"]
+
+
 def test_a_removed_node_does_not_come_back_by_restarting():
     """Else one member that had not heard of the removal would undo it for all."""
     membership = merged(Members([MemberEntry("paris", 1, "p:1", 9, removed=True)]))
@@ -454,6 +468,74 @@ def test_a_wiped_member_that_wrote_before_it_met_anybody_rejoins():
     world.settle()
     assert world["lima"].get("early") == 1
     assert world["tokyo"].get("k") == 1
+
+
+def test_a_wiped_member_rejoins_also_at_a_member_that_was_restarted():
+    """That one was told to expect somebody at its address, long ago: it has met and forgotten since."""
+    world = World("tokyo", "paris")
+    for name, other in (("tokyo", "paris"), ("paris", "tokyo")):
+        world[name].options = {"expected": (f"{other}:1",), "cut_operations": 1}
+        world[name].restart()
+    world.connect("tokyo", "paris")
+    world["tokyo"].put("k", 1)
+    world["tokyo"].delete("k")
+    world.settle()
+    world.run(3000)
+    assert world["tokyo"].core.rejoin.has_forgotten
+    world["tokyo"].restart()
+    world["paris"].skew_ms = -200_000
+    world["paris"].wipe()
+    world["paris"].put("k", "before it knew")
+    world.run(50)
+    before = world["paris"].node
+    for _ in range(2):
+        world.connect("tokyo", "paris")
+        world.run(500)
+    assert world["paris"].node != before
+    world.settle()
+
+
+def test_somebody_expected_only_lately_is_a_stranger():
+    """Nobody waited for it when deletions were forgotten: that the configuration names it now changes nothing."""
+    world = World("lima", "paris", options={"cut_operations": 1})
+    world.connect("lima", "paris")
+    world["lima"].put("k", 1)
+    world["lima"].delete("k")
+    world.settle()
+    world.run(3000)
+    lima = world["lima"]
+    lima.options = {**lima.options, "expected": ("tokyo:1",)}
+    lima.restart()
+    tokyo = world.add("tokyo")
+    tokyo.put("k", "of its own")
+    world.run(50)
+    before = tokyo.node
+    world.connect("lima", "tokyo")
+    world.run(300)
+    assert tokyo.node != before
+
+
+def test_that_a_stranger_takes_us_for_a_member_proves_nothing():
+    """It was admitted by another newcomer, and has our name from our own hello, with which we refused it."""
+    world = World("lima", "paris", options={"cut_operations": 1})
+    world.connect("lima", "paris")
+    world["lima"].put("k", 1)
+    world["lima"].delete("k")
+    world.settle()
+    world.run(3000)
+    world["paris"].wipe()
+    tokyo = world.add("tokyo")
+    for name in ("paris", "tokyo"):
+        world[name].put(name, 1)
+    world["paris"].core.members.met(world["lima"].node, "lima:1", "")
+    world.connect("paris", "tokyo")
+    world.run(500)
+    assert tokyo.core.rejoin.admitted
+    assert tokyo.core.members.has(world["lima"].node)
+    before = tokyo.node
+    world.connect("tokyo", "lima")
+    world.run(300)
+    assert tokyo.node != before
 
 
 def test_a_hostile_claim_to_more_of_our_counter_costs_incarnations_but_a_bounded_number():
