@@ -21,11 +21,16 @@ class Durability(enum.IntEnum):
     """
     What must be true of a write before its writer is answered. Ordered: the strongest of a batch counts for the batch.
 
-    Only ``SYNC`` and ``BATCH`` survive a loss of power whole; all three survive the death of the process.
+    A weak write (``BATCH``, ``NONE``) is answered at once, and written out a few milliseconds later. Until then the
+    death of the process loses it, and a loss of power loses ``NONE`` even after. What is lost is not forgotten to have
+    been: the node comes back as a new incarnation, so that nothing else is ever written under the same dot (law L2).
+    For that, the first weak write after a pause waits for the disk as a strong one does.
+
+    What a storage is told is the level of a commit: for ``BATCH`` and ``SYNC`` it syncs before it returns.
     """
 
-    NONE = 0  # handed to the operating system, not synced; may be sent to peers at once
-    BATCH = 1  # answered at once, synced within a few milliseconds, and sent to peers only then
+    NONE = 0  # answered at once, written out soon and not synced; sent to peers when written out
+    BATCH = 1  # answered at once, synced soon, and sent to peers only then
     SYNC = 2  # synced before the answer
 
     @classmethod

@@ -4,6 +4,8 @@ A replica by itself: what every core can do without peers.
 Writes go into the store and gather; `take_persist` hands out everything new as one commit, and `persisted` says that
 it has become durable. What is *durable* is all that may be told to others, so a delta never reaches beyond it.
 
+Weak writes are answered before they are durable, once the disk is *marked* (`mmrepl.replication.mark`).
+
 Whether this store is the latest that its node has had, no store can tell by itself. When a peer has seen more of our
 counter than we have, it is an old copy, and by law L2 must not mint another dot under its name: see `recover_identity`.
 
@@ -27,6 +29,7 @@ from mmrepl.errors import DeltaGap, FrameError, IdentityLost, LogTruncated, Stam
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
 from mmrepl.ports import Durability, Rng
+from mmrepl.replication.mark import Mark
 from mmrepl.store.journal import Journal
 from mmrepl.store.snapshot import Capture, capture, install
 from mmrepl.store.store import Store
@@ -69,11 +72,13 @@ class LocalCore:
         self.journal = journal
         self.durable = store.log.end  # positions before this are durable
         self._durable_vector = store.version
-        self._handed_out: deque[tuple[int, VersionVector]] = deque()
+        self._handed_out: deque[tuple[int, VersionVector, bool]] = deque()
         self._durability = Durability.NONE  # the strongest asked for since the last commit
         self._unsynced = False  # whether the last commit was of level NONE
         self.is_settled = True  # false from starting over until that is durable
         self._cut_at = 0  # end of the log at the last cut, or when a snapshot was joined
+        self.mark = Mark()
+        self._is_ending = False
 
     # -- writing
 
@@ -90,7 +95,40 @@ class LocalCore:
         counter = self.store.put(table, key, payload, wall_ms, context)
         if durability > self._durability:  # noqa: PLR1730 - the call of `max` costs more
             self._durability = durability
+        if durability is not Durability.SYNC and self.journal is not None and self.mark.put(self.journal):
+            self._durability = Durability.SYNC
         return counter
+
+    # -- weak writes
+
+    def answers_at_once(self, level: Durability) -> bool:
+        """
+        Whether a write of *level* that was just made may be answered before it is durable.
+
+        A weak one may, once the mark is on disk. The first of a run has to wait for it, and shares its commit.
+        """
+        return self.journal is None or (self.mark.is_on_disk and level is not Durability.SYNC)
+
+    def may_tell(self, context: VersionVector) -> bool:
+        """Whether *context* may be handed out: no dot in it is one that the death of the process has us mint again."""
+        if self.journal is None or self.mark.is_on_disk:
+            return True
+        node = self.store.node
+        return context.counter(node) <= self.durable_vector.counter(node)
+
+    def rest(self, now_ms: int) -> None:
+        """Take the mark back if no weak write was made for a while. Called now and then, at monotonic *now_ms*."""
+        if self.mark.is_stale(now_ms):
+            self.calm_down()
+
+    def wind_up(self) -> None:
+        """Nothing more will be written: the commits from now on take the mark back."""
+        self._is_ending = True
+
+    def calm_down(self) -> None:
+        """Take the mark back with the next commit, which is synced. Does nothing while one is under way."""
+        if not self._handed_out and self.journal is not None and self.mark.take_back(self.journal):
+            self._durability = Durability.SYNC
 
     # -- durability
 
@@ -112,18 +150,20 @@ class LocalCore:
         journal = self.journal
         if journal is None:
             return None
+        if self._is_ending:
+            self.calm_down()
         commit = journal.take()
         if commit is None:
             return None
         durability, self._durability = self._durability, Durability.NONE
         self._unsynced = durability is Durability.NONE
-        self._handed_out.append((journal.persisted, self.store.version))
+        self._handed_out.append((journal.persisted, self.store.version, self.mark.is_noted))
         return Persist(commit, durability, journal.persisted)
 
     def persisted(self, position: int) -> None:
         """The commit that ends at *position* is durable, and with it all before."""
         while self._handed_out and self._handed_out[0][0] <= position:
-            self.durable, self._durable_vector = self._handed_out.popleft()
+            self.durable, self._durable_vector, self.mark.is_on_disk = self._handed_out.popleft()
             self.is_settled = True
         if not self._handed_out:
             self.store.log.release(self.durable)
@@ -186,6 +226,7 @@ class LocalCore:
         if self.journal is not None:
             self.is_settled = False
             self.journal.rewrite()
+            self.mark.take_back(self.journal)
 
     def upkeep(self, *, position: int) -> bool:
         """Cut the log before *position*, or rewrite small batches. Returns whether the next commit has to do it."""

@@ -399,6 +399,7 @@ class MultiMaster:
         self._forget_what_is_stable()
         self.rejoin.carry_on(self._lacks_nothing())
         self.rejoin.note_confirmed(now_ms)
+        self.local.rest(now_ms)
         self._insist(now_ms)
         for peer in self.up():
             self.hearsay.tell(peer, now_ms, wall_ms)

@@ -1,22 +1,29 @@
 """
 Opening a store: from a storage to a core, and the question whether the memory can be trusted.
 
-A new storage gets a new incarnation. So does one that is in doubt (copied, restored, its unsynced tail lost): by law
-L2 it must not mint another dot under the old one. The old origin stays in its vector, its own old writes are just
+A new storage gets a new incarnation. So does one that is in doubt: copied, restored, its unsynced tail lost, or still
+marked, because the process ended while it answered writes that were not yet on disk. By law L2 it must not mint another
+dot under the old one. The old origin stays in its vector, its own old writes are just
 writes of somebody known, and what it has forgotten of them its peers give back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from mmrepl.errors import StoreForeign
 from mmrepl.ports import Rng, Storage
 from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.resolvers import Resolver
-from mmrepl.store.journal import Journal, load, saved_node
+from mmrepl.store.journal import MARK, Journal, load, saved_node
 from mmrepl.store.store import Store
 from mmrepl.types import DEFAULT_LIMITS, Limits
+
+UNFINISHED: Final = (
+    "its process ended while writes of level batch or none were answered before they were on disk: "
+    "the latest may be lost"
+)
 
 
 def open_core(
@@ -40,6 +47,7 @@ def open_core(
         fresh = Store(new_incarnation(name, rng), default=default, tables=tables, limits=limits, retain=retain)
         return LocalCore(fresh, rng=rng), {}, None
     loaded = storage.load()
+    doubt = loaded.doubt
     node = saved_node(loaded.meta)
     if node is not None and node.name != name:
         raise StoreForeign(f"this store belongs to node {node.name!r}, not to {name!r}: give the right name or file")
@@ -55,8 +63,11 @@ def open_core(
         journal.note_state()
     else:
         journal = load(store, loaded)
-        if loaded.doubt is not None:
+        if MARK in loaded.meta:
+            doubt = doubt or UNFINISHED
+            journal.note(MARK, None)
+        if doubt is not None:
             journal.become(new_incarnation(name, rng))
     core = LocalCore(store, journal, rng)
-    core.doubt = loaded.doubt if node is not None else None
+    core.doubt = doubt if node is not None else None
     return core, loaded.meta, core.doubt

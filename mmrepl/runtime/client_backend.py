@@ -34,6 +34,7 @@ class NodeBackend:
         self._node = node
         self._offset = 0  # what is added to positions of the present log
         self._durable = 0  # as it was told last
+        self.hold = 0  # position of the last weak write that may not be answered before it is durable
         self._log = node.core.local.store.log
         self._tables: dict[str, NodeTable] = {}
 
@@ -78,6 +79,13 @@ class NodeBackend:
     def position(self) -> int:
         """The position of the latest write."""
         return self.store.log.end + self._offset
+
+    def written(self, level: Durability) -> int:
+        """The position of a write of *level* that was just made."""
+        position = self.position
+        if level is not Durability.SYNC and not self._node.core.local.answers_at_once(level):
+            self.hold = position
+        return position
 
     def on_durable(self, callback: Callable[[Exception | None], None]) -> Callable[[], None]:
         """Call *callback* whenever ``durable`` has grown."""
@@ -214,14 +222,16 @@ class NodeTable:
             SiblingView(s.dot, s.timestamp, s.value, s.is_tombstone, shown=found.present and s.dot not in lost)
             for s in found.siblings
         ]
-        context = found.context.to_bytes()
-        return ReadView(found.present, found.value, siblings, context, self._table.resolver.policy)
+        may_tell = self._node.core.local.may_tell(found.context.vector)
+        hold = 0 if may_tell else self._backend.position
+        policy = self._table.resolver.policy
+        return ReadView(found.present, found.value, siblings, found.context.to_bytes(), policy, hold)
 
     def put(self, key: str, value: Value, durability: Durability | None) -> int:
         """Write over what this node shows now."""
         level = self._backend.durability if durability is None else durability
         self._node.put_now(self._name, key, encode(value, self._backend.limits), None, level)
-        return self._backend.position
+        return self._backend.written(level)
 
     def write(self, key: str, value: Value, context: bytes | None, durability: Durability | None) -> Written:
         """Write over what *context* covers."""
@@ -237,7 +247,7 @@ class NodeTable:
         level = self._backend.durability if durability is None else durability
         over = None if context is None else (CausalContext.from_bytes(context) if context else BLIND)
         receipt = self._node.put_now(self._name, key, payload, over, level)
-        return Written(receipt.dot, receipt.context.to_bytes(), self._backend.position)
+        return Written(receipt.dot, receipt.context.to_bytes(), self._backend.written(level))
 
     def keys(self, start: str, *, inclusive: bool) -> Iterator[str]:
         """Present keys in order from *start* on."""

@@ -118,7 +118,6 @@ class Node(Reader):
         self._on_durable: Listeners[Exception | None] = Listeners()
         self._on_siblings: Listeners[SiblingsEvent] = Listeners()
         self._on_peer: Listeners[PeerChanged] = Listeners()
-        self._is_persistent = False  # whether there is a disk to wait for
         self._tables_of: OpLog | None = None  # the log that _tables belong to
         self._tables: dict[str, Table] = {}
 
@@ -150,7 +149,6 @@ class Node(Reader):
                 if first is not None:
                     storage.commit(first.commit, Durability.SYNC)
                     local.persisted(first.position)
-            self._is_persistent = storage is not None
             self._core = core = MultiMaster(local, self._rng, self._options(), dict(meta), self._clock.monotonic_ms())
             self._driver = driver = Driver(
                 core, storage, transport, clock=self._clock, rng=self._rng,
@@ -220,6 +218,8 @@ class Node(Reader):
 
     async def _close(self) -> None:
         driver, self._driver = self._driver, None
+        if self._core is not None:
+            self._core.local.wind_up()
         try:
             if self._client_port is not None:
                 await self._client_port.close()
@@ -301,7 +301,7 @@ class Node(Reader):
         level = self.durability if durability is None else as_level(durability)
         _check_acks(acks)
         receipt = self.put_now(table, key, payload, context, level)
-        if acks is not None or (level is Durability.SYNC and self._is_persistent):
+        if acks is not None or not self.core.local.answers_at_once(level):
             await self._settled(receipt, key, acks, timeout)
         return receipt
 
@@ -319,7 +319,7 @@ class Node(Reader):
         level = self.durability if durability is None else as_level(durability)
         _check_acks(acks)
         receipt = self.put_now(table, key, None, context, level)
-        if acks is not None or (level is Durability.SYNC and self._is_persistent):
+        if acks is not None or not self.core.local.answers_at_once(level):
             await self._settled(receipt, key, acks, timeout)
         return receipt
 

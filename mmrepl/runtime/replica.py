@@ -24,6 +24,7 @@ from mmrepl.ports import Clock, Durability, Rng, Storage
 from mmrepl.replication.local import LocalCore, Merged
 from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
+from mmrepl.runtime.flusher import Flusher
 from mmrepl.runtime.outcomes import (
     Change,
     SiblingsEvent,
@@ -45,10 +46,6 @@ from mmrepl.wire.codec import encode as encode_message
 from mmrepl.wire.compression import available_compressions
 from mmrepl.wire.framing import decode_frames, encode_frame
 from mmrepl.wire.messages import Delta, Snapshot
-
-FLUSH_SECONDS = 0.004
-"""How long a write of level ``batch`` or ``none`` waits for others before it is committed."""
-
 
 _BYTES = (bytes, bytearray, memoryview)
 _BLOB = (Delta, Snapshot)
@@ -95,7 +92,7 @@ class Replica(TableView, TableHost):
         self._lock = threading.RLock()  # guards the core
         self._committing = threading.Lock()  # orders the commits; taken before _lock
         self._begun: Persist | None = None  # handed to the storage, and not known to be there; under _committing
-        self._flusher: _Flusher | None = None
+        self._flusher: Flusher | None = None
         self._listeners: list[Callable[[SiblingsEvent], None]] = []
         self._path = None if path is None else Path(path)
         if storage is None and path is not None:
@@ -269,7 +266,7 @@ class Replica(TableView, TableHost):
         try:
             if self._flusher is not None:
                 self._flusher.stop()
-            self._commit(self._store.log.end, Durability.SYNC)
+            self._calm_down()
         finally:
             if self._storage is not None:
                 with self._committing:
@@ -370,8 +367,11 @@ class Replica(TableView, TableHost):
 
     def _read(self, table: str, key: str) -> Read:
         with self._lock:
-            self._alive()
-            return read(self._store, self._table(table), key)
+            core, end = self._alive(), self._store.log.end
+            found = read(self._store, self._table(table), key)
+        if not core.may_tell(found.context.vector):  # it shows a write of another thread that is on its way to disk
+            self._commit(end, Durability.SYNC)
+        return found
 
     def _keys(self, table: str, first: str | None, end: str | None, *, reverse: bool) -> Iterator[str]:
         with self._lock:
@@ -402,9 +402,9 @@ class Replica(TableView, TableHost):
     def _finish(self, end: int, level: Durability) -> None:
         """See to it that everything before *end* is as durable as asked, and that the log stays within its bound."""
         if self._storage is not None:
-            if level is Durability.SYNC:
+            if not self._core.answers_at_once(level):
                 self._commit(end, level)
-            else:
+            if level is not Durability.SYNC:
                 self._flush_soon()
         if end >= self._next_look:
             with self._lock:
@@ -439,12 +439,19 @@ class Replica(TableView, TableHost):
             self._core.persisted(persist.position)
             self._core.upkeep(position=0)
 
+    def _calm_down(self) -> None:
+        """Commit what there is, with the word that no weak write is under way any more."""
+        with self._committing:
+            with self._lock:
+                self._core.calm_down()
+            self._write_out(self._store.log.end, Durability.SYNC)
+
     def _flush_soon(self) -> None:
         with self._lock:
             if self._closed:
                 return  # closing commits what was minted before
             if self._flusher is None:
-                self._flusher = _Flusher(self)
+                self._flusher = Flusher(self)
         self._flusher.wake()
 
     # -- events
@@ -460,39 +467,3 @@ class Replica(TableView, TableHost):
         for event in events:
             for listener in self._listeners:
                 listener(event)
-
-
-class _Flusher:
-    """A thread that commits writes of level ``batch`` and ``none`` a few milliseconds after they were made."""
-
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-        self._wanted = threading.Event()
-        self._stopped = threading.Event()
-        self.failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="mmrepl-flusher", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There is something to commit. Raises what the last attempt met."""
-        if self.failure is not None:
-            raise self.failure
-        if not self._wanted.is_set():
-            self._wanted.set()
-
-    def stop(self) -> None:
-        """Return when the thread has ended; it commits once more if asked to."""
-        self._stopped.set()
-        self._wanted.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._wanted.wait()
-            self._stopped.wait(FLUSH_SECONDS)
-            self._wanted.clear()
-            try:
-                self._replica._commit(self._replica._store.log.end, Durability.NONE)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next writer is told
-                self.failure = error
-                return

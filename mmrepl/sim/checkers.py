@@ -23,6 +23,7 @@ from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.resolvers.sibling import value_text
 from mmrepl.sim.history import (
     Acknowledged,
+    Answered,
     Applied,
     Became,
     Final,
@@ -123,6 +124,19 @@ def one_content(history: History) -> list[Violation]:
                 elif content not in written.get(dot, ()):
                     text = f"{dot} is {content_text(content)}, which nobody wrote"
                     found.append(Violation("one_content", text, event.at_ms, event.node, place))
+    return found
+
+
+def minted_once(history: History) -> list[Violation]:
+    """A dot that somebody was told of, who may give its context back, is never minted again."""
+    answered: set[Dot] = set()
+    found: list[Violation] = []
+    for event in history.events:
+        if isinstance(event, Answered | Acknowledged):
+            answered.add(event.dot)
+        elif isinstance(event, Wrote) and event.dot in answered:
+            text = f"{event.dot} was minted again, and the writer of the first one holds its context"
+            found.append(Violation("minted_once", text, event.at_ms, event.node, event.place))
     return found
 
 
@@ -286,8 +300,8 @@ def quiet(history: History) -> list[Violation]:
 CHECKERS: Mapping[str, Checker] = {
     checker.__name__: checker
     for checker in (
-        convergence, no_lost_update, no_zombie, exact_reads, one_content, contiguous_logs, vectors_grow, causal_order,
-        stamps_rise,
+        convergence, no_lost_update, no_zombie, exact_reads, one_content, minted_once, contiguous_logs, vectors_grow,
+        causal_order, stamps_rise,
         no_far_future,
         acknowledged_truly, read_your_writes, monotonic_reads, monotonic_writes, writes_follow_reads, bounded_queues,
         quiet,

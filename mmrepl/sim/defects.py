@@ -25,6 +25,7 @@ from mmrepl.log.oplog import OpLog
 from mmrepl.replication import rejoin as rejoin_module
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.local import LocalCore
+from mmrepl.replication.mark import Mark
 from mmrepl.replication.peer import Peer
 from mmrepl.replication.pull import Puller
 from mmrepl.replication.push import Pusher
@@ -75,6 +76,21 @@ _defect(
     "dot minted twice after a restart",
     "a store that may have lost its newest commits keeps its incarnation",
     (disk_module.SimDisk, "read", _no_doubt),
+)
+
+
+def _no_mark(_before: Any) -> Any:
+    def put(self: Mark, _journal: Journal) -> bool:
+        self.is_on_disk = self.is_noted = True
+        return False
+
+    return put
+
+
+_defect(
+    "weak write answered unmarked",
+    "a write of level batch or none is answered before the disk knows that there may be more than it holds",
+    (Mark, "put", _no_mark),
 )
 
 

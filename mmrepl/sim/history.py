@@ -49,6 +49,15 @@ class Acknowledged:
 
 
 @frozen
+class Answered:
+    """The writer was answered: it knows the dot and its context, whether or not the write is on any disk."""
+
+    at_ms: int
+    node: str
+    dot: Dot
+
+
+@frozen
 class Applied:
     """A node applied operations *first* to *last* of an origin, in this order, after all noted before."""
 
@@ -175,8 +184,8 @@ class Quiet:
 
 
 Event: TypeAlias = (
-    Wrote | Acknowledged | Applied | Jumped | Became | Persisted | Stopped | Forgiven | Shown | Refused | Queues | Final
-    | Quiet | Did
+    Wrote | Answered | Acknowledged | Applied | Jumped | Became | Persisted | Stopped | Forgiven | Shown | Refused
+    | Queues | Final | Quiet | Did
 )  # fmt: skip
 
 

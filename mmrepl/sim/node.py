@@ -24,7 +24,7 @@ from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
 from mmrepl.sim.disk import SimStorage
-from mmrepl.sim.history import Acknowledged, Persisted, Refused, Shown, Stopped
+from mmrepl.sim.history import Acknowledged, Answered, Persisted, Refused, Shown, Stopped
 from mmrepl.sim.host import SimHost
 from mmrepl.sim.watch import Watch
 from mmrepl.store.read import Read, read
@@ -151,6 +151,8 @@ class SimNode(SimHost[MultiMaster]):
             raise
         self._watch.look(session)
         dot = store.log.dot(store.own.index << 47 | counter)
+        if core.local.answers_at_once(durability):
+            self.cluster.history.add(Answered(self.cluster.world.now_ms, self.name, dot))
         if acks == 1:
             self._acks.append((store.log.end, (dot, 1)))
         else:

@@ -59,7 +59,8 @@ class Workload:
         if kind < 0.3:
             found = node.read(table, key, session)
             assert node.core is not None
-            if node.core.local.durable_vector.descends(found.context.vector):
+            local = node.core.local
+            if local.mark.is_on_disk or local.durable_vector.descends(found.context.vector):
                 self._contexts.append((table, key, found.context))
             self.done_count += 1
             return

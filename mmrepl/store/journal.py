@@ -55,6 +55,9 @@ STATE: Final = "state"
 DEAD: Final = "dead/{}"
 """The meta key of the counters that died in a segment since it was written."""
 
+MARK: Final = "weak"
+"""The meta key that is there while writes are answered that may not be on disk yet (`mmrepl.replication.mark`)."""
+
 _deaths = msgspec.msgpack.Encoder()
 _dead_decoder = msgspec.msgpack.Decoder(list[int])
 

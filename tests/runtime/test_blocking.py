@@ -457,7 +457,10 @@ def test_ctrl_c_while_closing():
     """The node goes on closing, and closing again waits for it."""
     storage = StuckStorage()
     node = BlockingNode("paris", storage=storage).start()
-    node.put("k", 1, durability="batch")
+    storage.go.set()
+    node.put("k", 1, durability="batch")  # waits: the disk has to know that such writes come
+    storage.go.clear()
+    node.put("k", 2, durability="batch")
     thread = interrupt_when(lambda: not node._thread.is_open)
     with pytest.raises(KeyboardInterrupt):
         node.close()

@@ -713,7 +713,8 @@ def test_power_takes_only_what_was_not_synced():
         assert again.doubt is not None
         assert "power" in again.doubt
         again["new"] = 5
-    paris.close()  # its disk is gone; its thread ends all the same
+    with pytest.raises(ClosedError, match="crashed"):
+        paris.close()  # its disk is gone; its thread ends all the same
 
 
 def test_a_snapshot_is_merged_into_a_file(place: Any):

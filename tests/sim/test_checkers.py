@@ -9,6 +9,7 @@ from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.sim.checkers import CHECKERS, check_all
 from mmrepl.sim.history import (
     Acknowledged,
+    Answered,
     Applied,
     Became,
     Final,
@@ -93,6 +94,7 @@ PLANTED = {
     "exact_reads": history(ONE, TWO, shown("a", vector(a=2), ONE, TWO)),
     "exact_reads, of too little": history(ONE, shown("a", vector(a=1))),
     "one_content": history(ONE, applied("b", ONE), applied("c", ONE, payload=b"\x05")),
+    "minted_once": history(ONE, Answered(40, "a", ONE.dot), Became(41, "a", A, EMPTY, "opened"), wrote(A, 1, b"\x05")),
     "contiguous_logs": history(ONE, TWO, applied("b", TWO)),
     "contiguous_logs, twice": history(ONE, applied("b", ONE), applied("b", ONE)),
     "vectors_grow": history(ONE, Jumped(9, "a", EMPTY)),

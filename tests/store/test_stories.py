@@ -54,7 +54,7 @@ class Teller:
         site = self[name]
         payload = None if value is None else encode(value)  # type: ignore[arg-type]
         when = next(self._now_ms) if at_ms is None else at_ms
-        site.core.put(site.core.store.table(table), key, payload, when, context, Durability.NONE)
+        site.core.store.put(site.core.store.table(table), key, payload, when, context)
         if level is not None:
             site.commit(level)
 

@@ -288,7 +288,7 @@ class World:
         seen = self.covered(place, vector)
         ident = len(self.model.writes)
         payload = None if deletes else encode(ident)
-        counter = site.core.put(store.table(table), key, payload, self.now_ms + site.skew_ms, context, Durability.NONE)
+        counter = store.put(store.table(table), key, payload, self.now_ms + site.skew_ms, context)
         operation = store.log.operation(store.own, counter)
         assert (operation.table, operation.key, operation.payload) == (table, key, payload)
         rank = (operation.timestamp, *operation.dot)

@@ -48,6 +48,7 @@ class ReadView:
     siblings: Sequence[SiblingView]  # in canonical order
     context: bytes  # opaque; covers exactly these siblings; of no use for another key
     resolver: str  # the policy of the table, for people
+    hold: int = 0  # position that must be durable before the context is told to anybody
 
 
 @frozen
@@ -129,6 +130,14 @@ class Backend(Protocol):
 
         Never falls, and is always reached by positions that were given out, whatever happens to the log behind them
         (a new incarnation, a store that starts over): a client would wait for ever otherwise.
+        """
+
+    @property
+    def hold(self) -> int:
+        """
+        The position that must be durable before a weak write is answered, nevertheless; 0 for none.
+
+        The first weak write of a run waits until the disk knows that there may be more (law L2).
         """
 
     def on_durable(self, callback: Callable[[Exception | None], None]) -> Callable[[], None]:

@@ -54,7 +54,7 @@ def _sibling(sibling: SiblingView) -> dict[str, Any]:
 @command("MM.READ key", group="causal", flags="readonly", words=(2, 2), keys=(1, 1, 1))
 def read(session: Session, words: Command) -> Answer:
     """All that this node knows of a key: what it reads as, each sibling with its dot and time, the context token."""
-    view = session.table.read(words[1].decode())
+    view = session.read(words[1].decode())
     return session.reply(
         {
             "present": view.present,
@@ -70,14 +70,14 @@ def read(session: Session, words: Command) -> Answer:
 @command("MM.SIBLINGS key", group="causal", flags="readonly", words=(2, 2), keys=(1, 1, 1))
 def siblings(session: Session, words: Command) -> Answer:
     """The value of each sibling that is not a tombstone, in canonical order, as GET would show it."""
-    view = session.table.read(words[1].decode())
+    view = session.read(words[1].decode())
     return array(bulk(shown(sibling.value)) for sibling in view.siblings if not sibling.deleted)
 
 
 @command("MM.CONTEXT key", group="causal", flags="readonly fast", words=(2, 2), keys=(1, 1, 1))
 def context(session: Session, words: Command) -> Answer:
     """The context token of a key: what a write must carry to replace just what is there now."""
-    return bulk(context_token(session.table.read(words[1].decode()).context).encode())
+    return bulk(context_token(session.read(words[1].decode()).context).encode())
 
 
 # -- writing

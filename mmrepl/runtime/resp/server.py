@@ -319,7 +319,7 @@ class ClientConnection(asyncio.Protocol):
             return
         data = b"".join(out) if len(out) > 1 else out[0]
         session = self.session
-        position = session.position if session.waits else session.hold
+        position = session.must_be_durable
         if not self._held and position <= self._backend.durable:
             self._transport.write(data)
             return

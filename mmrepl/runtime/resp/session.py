@@ -25,7 +25,7 @@ from attrs import define, field, frozen
 
 from mmrepl import errors
 from mmrepl.ports import Durability
-from mmrepl.runtime.resp.backend import Backend, Table
+from mmrepl.runtime.resp.backend import Backend, ReadView, Table
 from mmrepl.runtime.resp.options import ClientOptions
 from mmrepl.runtime.resp.protocol import Command
 from mmrepl.types import DEFAULT_TABLE
@@ -214,7 +214,13 @@ class Session:
     @property
     def must_be_durable(self) -> int:
         """Position that must be durable before the answers given so far may leave."""
-        return self.position if self.waits else self.hold
+        return max(self.hold, self.position if self.waits else min(self.position, self.backend.hold))
+
+    def read(self, key: str) -> ReadView:
+        """Everything that is known of *key*; what is answered next waits until its context may be told."""
+        view = self.table.read(key)
+        self.hold = max(self.hold, view.hold)
+        return view
 
     # -- answers
 

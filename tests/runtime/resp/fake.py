@@ -131,6 +131,7 @@ class FakeBackend:
         self.manual = manual  # whether tests say when the log is durable
         self.position = 0
         self.durable = 0
+        self.hold = 0
         self.acknowledged = 0  # members that have everything of ours
         self.trouble: Exception | None = None  # what writing raises
         self.log: list[Change] = []
