@@ -171,6 +171,27 @@ def test_a_write_that_was_made_again_is_not_lost():
     assert check_all(events, ["no_lost_update", "no_zombie"]) == []
 
 
+def test_what_would_lose_as_soon_as_it_was_made_again_is_not_lost():
+    """Only where a node that had it started over. Elsewhere an acknowledged write stays, be there a later one or not."""
+    place = ("", "k")
+    mine, later = wrote(A, 1, place=place), wrote(B, 1, b"\x09", place=place, stamp=1 << 30)
+    end = final("b", vector(b=1), later)
+    over = Became(8, "a", NodeId("a", 2), EMPTY, "started over")
+    assert check_all(history(mine, ack(mine), over, later, end), ["no_lost_update"]) == []
+    assert check_all(history(mine, ack(mine), later, end), ["no_lost_update"])
+
+
+def test_a_forgotten_deletion_beats_no_newcomer():
+    """Whoever was a member had it, and outranks it. Who came later, with a late clock, meets nothing to lose to."""
+    place, again = ("", "k"), NodeId("b", 2)
+    deletion = wrote(A, 1, None, place=place, stamp=1 << 30)
+    for writer, is_right in ((again, True), (B, False)):
+        write = Wrote(9, "b", dot(writer, 1), place, b"\x09", 5, EMPTY, EMPTY, 1)
+        events = history(deletion, Became(8, "b", again, EMPTY, "opened"), write,
+                         final("b", VersionVector({A: 1, writer: 1}), write))  # fmt: skip
+        assert (check_all(events, ["no_lost_update"]) == []) is is_right
+
+
 def test_a_dot_that_nobody_was_told_of_may_be_minted_again():
     """Its write died with the process; the second one is what the dot stands for."""
     second = wrote(A, 1, b"\x07", stamp=3 << 16)
