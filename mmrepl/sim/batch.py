@@ -7,13 +7,10 @@ seeds, which failed and how, how often each fault fired, and which floors were m
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from time import perf_counter
 
 from attrs import define, field
@@ -21,9 +18,8 @@ from attrs import define, field
 from mmrepl.sim.catalogue import Level, levels
 from mmrepl.sim.mix import Options
 from mmrepl.sim.rules import Violation
-from mmrepl.sim.run import Outcome, run_seed
-
-CHUNK = 8
+from mmrepl.sim.run import Outcome, Run
+from mmrepl.sim.workers import spread
 
 
 @define
@@ -109,16 +105,18 @@ class Batch:
 
 def guarded(seed: int, options: Options) -> Outcome:
     """`run_seed`; what a core raises is a violation as well."""
-    try:
-        return run_seed(seed, options)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this seed
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}:{where.lineno})"  # noqa: PTH119
-        return Outcome(seed, options, (Violation("raised", text),), Counter(), 0, 0, 0, 0, None)
+    return Run(seed, options).go(guarded=True)
 
 
-def _some(seeds: list[int], options: Options) -> list[Outcome]:
-    return [guarded(seed, options) for seed in seeds]
+def judged(task: tuple[int, Options]) -> Outcome:
+    """`guarded`, for `mmrepl.sim.workers`."""
+    return guarded(*task)
+
+
+def died(task: tuple[int, Options]) -> Outcome:
+    """What comes of a seed whose process died."""
+    text = "the process that ran it died: out of memory, or a crash of the interpreter"
+    return Outcome(*task, (Violation("died", text),), Counter(), 0, 0, 0, 0, None)
 
 
 def run_batch(
@@ -133,37 +131,18 @@ def run_batch(
 
     An interrupt ends the batch; what was done until then has been told to *progress*.
     """
-    options = options if options is not None else Options()
-    batch = Batch(options)
+    batch = Batch(options if options is not None else Options())
     begun = perf_counter()
-    count = processes if processes is not None else os.cpu_count() or 1
-    outcomes = _here(seeds, options) if count <= 1 else _elsewhere(seeds, options, count)
-    for outcome in outcomes:
-        batch.add(outcome)
-        if progress is not None:
-            progress(outcome)
+    tasks = deque((seed, batch.options) for seed in seeds)
+    with closing(spread(tasks, judged, died, processes if processes is not None else cores())) as outcomes:
+        for outcome in outcomes:
+            batch.add(outcome)
+            if progress is not None:
+                progress(outcome)
     batch.seconds = perf_counter() - begun
     return batch
 
 
-def _here(seeds: Iterable[int], options: Options) -> Iterator[Outcome]:
-    for seed in seeds:
-        yield guarded(seed, options)
-
-
-def _elsewhere(seeds: Iterable[int], options: Options, processes: int) -> Iterator[Outcome]:
-    waiting: set[Future[list[Outcome]]] = set()
-    left = iter(seeds)
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            while True:
-                while len(waiting) < 3 * processes and (chunk := list(islice(left, CHUNK))):
-                    waiting.add(pool.submit(_some, chunk, options))
-                if not waiting:
-                    return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield from future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def cores() -> int:
+    """How many processes can run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

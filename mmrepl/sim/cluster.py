@@ -27,6 +27,7 @@ from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.errors import UsageError, WaitTimeout
 from mmrepl.replication.multi_master import MultiMaster
 from mmrepl.resolvers import LastWriterWins, Resolver
+from mmrepl.resolvers.sibling import value_text
 from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.handle import NodeHandle
 from mmrepl.sim.history import Did, Final, Forgiven, History, Place
@@ -285,8 +286,8 @@ class Cluster:
                 if payloads.get(place) != theirs_shown.get(place):
                     table, key = place
                     where = f"key {key!r}" + (f" of table {table!r}" if table else "")
-                    read_here = payloads.get(place)
-                    return f"{where} reads {read_here!r} at {first.name} and {theirs_shown.get(place)!r} at {name}"
+                    here, there = (value_text(shows.get(place), "absent") for shows in (payloads, theirs_shown))
+                    return f"{where} reads {here} at {first.name} and {there} at {name}"
         return None
 
     @property

@@ -30,7 +30,8 @@ class Faults:
         self.mix = mix
         self.over = False
         self.gone: set[str] = set()  # nodes that will not come back
-        self._rng: Random = cluster.world.dice("faults")
+        self._dice: dict[str, Random] = {}  # of each kind its own: without one kind, the others happen as before
+        self._rng: Random = cluster.world.dice("faults")  # of the kind that happens now
         self._undo: list[Callable[[], None]] = []
         self._backups: dict[str, list[tuple[SimDisk, VersionVector]]] = {}
         self._joined = 0
@@ -38,13 +39,15 @@ class Faults:
         cluster.crashed = self._died  # type: ignore[method-assign]
         start = cluster.now_ms
         for name, times in mix.faults.items():
+            rng = self._dice[name] = cluster.world.dice("faults", name)
             for _ in range(times):
-                cluster.world.at(start + self._rng.randrange(duration_ms), self._fire, name)
+                cluster.world.at(start + rng.randrange(duration_ms), self._fire, name)
         if {"restored", "set back"} & mix.faults.keys():
             for _ in range(6):
                 cluster.world.at(start + self._rng.randrange(duration_ms), self._back_up)
 
     def _fire(self, name: str) -> None:
+        self._rng = self._dice[name]
         if not self.over and getattr(self, "_" + name.replace(" ", "_"))():
             self.cluster.fired[name] += 1
 

@@ -8,7 +8,9 @@ of the whole.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
+from pathlib import PurePath
 from time import perf_counter
 
 from attrs import field, frozen
@@ -18,7 +20,7 @@ from mmrepl.sim.checkers import check_all
 from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.faults import Faults
-from mmrepl.sim.history import Jumped, Queues, Quiet
+from mmrepl.sim.history import Jumped, Place, Queues, Quiet
 from mmrepl.sim.mix import Mix, Options, draw
 from mmrepl.sim.node import Settings
 from mmrepl.sim.rules import Violation
@@ -53,26 +55,35 @@ class Outcome:
         return not self.violations
 
     @property
+    def principal(self) -> Violation | None:
+        """The violation that says most: one that names a key, else one that names a node; the earliest of them."""
+        return min(self.violations, key=lambda v: (v.place is None, not v.node, v.at_ms), default=None)
+
+    @property
     def command(self) -> str:
         """The line that reproduces it."""
-        options = self.options
-        words = [f"mmrepl sim --seed {self.seed}", f"--operations {options.operations}"]
-        words.append(f"--duration-ms {options.duration_ms}")
-        if options.calm:
-            words.append("--calm")
-        if options.nodes is not None:
-            words.append(f"--nodes {options.nodes}")
-        if options.topology is not None:
-            words.append(f"--topology {options.topology}")
-        if options.datagrams is not None:
-            words.append("--datagrams" if options.datagrams else "--no-datagrams")
-        if options.faults is not None:
-            words.append(f"--faults {','.join(options.faults).replace(' ', '-') or 'none'}")
-        if options.liveness_rounds != STANDARD.liveness_rounds:
-            words.append(f"--liveness-rounds {options.liveness_rounds}")
-        if options.quiet_ms != STANDARD.quiet_ms:
-            words.append(f"--quiet-ms {options.quiet_ms}")
-        return " ".join(words)
+        return command_of(self.seed, self.options)
+
+
+def command_of(seed: int, options: Options) -> str:
+    """The line that runs a seed under these options."""
+    words = [f"mmrepl sim --seed {seed}", f"--operations {options.operations}"]
+    words.append(f"--duration-ms {options.duration_ms}")
+    if options.calm:
+        words.append("--calm")
+    if options.nodes is not None:
+        words.append(f"--nodes {options.nodes}")
+    if options.topology is not None:
+        words.append(f"--topology {options.topology}")
+    if options.datagrams is not None:
+        words.append("--datagrams" if options.datagrams else "--no-datagrams")
+    if options.faults is not None:
+        words.append(f"--faults {','.join(options.faults).replace(' ', '-') or 'none'}")
+    if options.liveness_rounds != STANDARD.liveness_rounds:
+        words.append(f"--liveness-rounds {options.liveness_rounds}")
+    if options.quiet_ms != STANDARD.quiet_ms:
+        words.append(f"--quiet-ms {options.quiet_ms}")
+    return " ".join(words)
 
 
 class Run:
@@ -99,8 +110,8 @@ class Run:
             cluster.nodes[name].clock.jump(skew)
         return cluster
 
-    def go(self) -> Outcome:
-        """Run it through."""
+    def go(self, *, guarded: bool = False) -> Outcome:
+        """Run it through. If *guarded*, what a core raises is a violation as well; else it flies."""
         begun = perf_counter()
         options, cluster = self.options, self.cluster
         found: list[Violation] = []
@@ -112,7 +123,11 @@ class Run:
             faults.end()
             rounds = self._live(faults, found)
         except AssertionError as error:
-            found.append(Violation("assertion", f"a core asserts: {error or 'see the traceback'}", cluster.now_ms))
+            found.append(Violation("assertion", f"a core asserts: {error or _where(error)}", cluster.now_ms))
+        except Exception as error:
+            if not guarded:
+                raise
+            found.append(Violation("raised", f"{type(error).__name__}: {error} ({_where(error)})", cluster.now_ms))
         cluster.forgive_what_was_left_to_the_lost()
         self._count()
         found += check_all(cluster.history)
@@ -140,9 +155,8 @@ class Run:
             if self._are_two_clusters():
                 cluster.fired["two clusters"] += 1
             else:
-                found.append(
-                    Violation("liveness", f"{options.liveness_rounds} gossip rounds after the faults: {error}")
-                )
+                text = f"{options.liveness_rounds} gossip rounds after the faults: {error}"
+                found.append(Violation("liveness", text, place=self._differing_place()))
             cluster.check()
             return None
         cluster.run(SETTLE_MS + 500 * diameter(cluster.names, cluster.edges))
@@ -164,6 +178,12 @@ class Run:
         del faults
         return -(-took // tick)
 
+    def _differing_place(self) -> Place | None:
+        """A key that nodes show differently."""
+        finals = self.cluster.finals()
+        places = sorted({place for final in finals for place in final.payloads})
+        return next((place for place in places if len({final.payloads.get(place) for final in finals}) > 1), None)
+
     def _are_two_clusters(self) -> bool:
         """
         Whether nodes refuse each other as strangers.
@@ -181,6 +201,11 @@ class Run:
         if violation is None or violation.at_ms < 0:
             return whole
         return whole.about(violation.at_ms)
+
+
+def _where(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{PurePath(last.filename).name}:{last.lineno}"
 
 
 def run_seed(seed: int, options: Options | None = None) -> Outcome:

@@ -1,9 +1,9 @@
 """
 Shrinking: a shorter run that fails in the same way.
 
-A failing seed is tried again with fewer nodes, fewer operations, less time and fewer kinds of faults, keeping whatever
-still fails by the same checker. What a seed draws changes with its options, so this is a search and no proof: the
-result is smaller or it is what was given.
+A failing seed is tried again with fewer operations, less time, fewer kinds of faults, better weather and fewer nodes;
+kept is whatever still fails by the same checker. What an option fixes changes nothing else that the seed draws, but the
+run goes another way: so this is a search and no proof, and the result is smaller or it is what was given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmrepl.sim.batch import guarded
 from mmrepl.sim.mix import Options, draw
 from mmrepl.sim.run import Outcome
 
-TRIES = 60
+TRIES = 80
 
 
 def shrink(outcome: Outcome, *, tries: int = TRIES) -> Outcome:
@@ -45,8 +45,10 @@ def _smaller(outcome: Outcome) -> Iterator[Options]:
     options = outcome.options
     mix = draw(outcome.seed, options)
     if options.faults is None:
-        yield evolve(options, faults=tuple(mix.faults), nodes=len(mix.names), topology=mix.topology,
-                     datagrams=mix.datagrams)  # fmt: skip
+        yield evolve(options, faults=())
+        yield evolve(options, faults=tuple(mix.faults))
+    if not options.calm and options.faults != ():
+        yield evolve(options, calm=True)
     for operations in (options.operations // 4, options.operations // 2, options.operations * 3 // 4):
         if 0 < operations < options.operations:
             yield evolve(options, operations=operations)
@@ -55,5 +57,6 @@ def _smaller(outcome: Outcome) -> Iterator[Options]:
     if options.faults:
         for name in options.faults:
             yield evolve(options, faults=tuple(other for other in options.faults if other != name))
-    if len(mix.names) > 2:
-        yield evolve(options, nodes=len(mix.names) - 1)
+    for nodes in sorted({2, 3, len(mix.names) - 1}):
+        if 2 <= nodes < len(mix.names):
+            yield evolve(options, nodes=nodes)

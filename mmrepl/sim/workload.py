@@ -37,18 +37,22 @@ class Workload:
     def __init__(self, cluster: Cluster, mix: Mix, operations: int, duration_ms: int) -> None:
         self._cluster = cluster
         self._mix = mix
-        self._rng: Random = cluster.world.dice("workload")
         self._contexts: deque[tuple[str, str, CausalContext]] = deque(maxlen=12)
-        self._serial = 0
         self.done_count = 0
         self.refused_count = 0
         start = cluster.now_ms
-        for _ in range(operations):
-            cluster.world.at(start + self._rng.randrange(duration_ms), self.one)
+        planner = cluster.world.dice("workload")
+        for number in range(1, operations + 1):
+            at = start + int(planner.random() * duration_ms)
+            cluster.world.at(at, self.one, number, planner.getrandbits(64))
 
-    def one(self) -> None:
-        """One operation at one node; nothing if that one is down or stands still."""
-        rng = self._rng
+    def one(self, number: int, seed: int) -> None:
+        """
+        The operation of that *number*, at one node; nothing if that one is down or stands still.
+
+        Each has dice of its own: with fewer operations, those that are left stay as they were.
+        """
+        rng = Random(seed)  # noqa: S311 - to be repeatable
         node = self._cluster.nodes[self._cluster.names[rng.randrange(len(self._cluster.names))]]
         session = 1 + rng.randrange(SESSIONS_A_NODE)
         table = ("", "drafts", "carts")[rng.randrange(3)]
@@ -69,7 +73,7 @@ class Workload:
             context = BLIND
         elif kind > 0.7 and self._contexts:
             table, key, context = self._contexts[rng.randrange(len(self._contexts))]
-        payload = None if rng.random() < 0.2 else self._value(table)
+        payload = None if rng.random() < 0.2 else self._value(table, number, rng)
         weak = rng.random() < self._mix.weak_share
         durability = (Durability.NONE, Durability.BATCH)[rng.randrange(2)] if weak else Durability.SYNC
         acks: int | str = 1
@@ -81,10 +85,9 @@ class Workload:
         except MmreplError:
             self.refused_count += 1
 
-    def _value(self, table: str) -> bytes:
-        self._serial += 1
+    def _value(self, table: str, number: int, rng: Random) -> bytes:
         if table == "carts":
-            return encode([self._serial, self._serial % 7])
-        if self._rng.random() < self._mix.large_share:
-            return encode(bytes([self._serial % 251]) * 3_000)
-        return encode(self._serial)
+            return encode([number, number % 7])
+        if rng.random() < self._mix.large_share:
+            return encode(bytes([number % 251]) * 3_000)
+        return encode(number)
