@@ -237,6 +237,10 @@ class OpLog:
                 if columns.payloads[counter - columns.base] is not VOID:
                     yield self.operation(columns, counter)
 
+    def runs(self, slices: list[Slice]) -> Iterator[Slice]:
+        """The slices in log order: cut into runs that follow each other in the log."""
+        return _in_log_order(slices)
+
     def operation(self, columns: Columns, counter: int) -> Operation:
         """One operation that is held. Raises KeyError when it is not."""
         stamp, table, key, payload, context = columns.entry(counter)

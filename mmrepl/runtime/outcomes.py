@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TypeAlias
 
 from attrs import frozen
@@ -11,7 +12,8 @@ from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import UsageError
-from mmrepl.log.operation import Operation
+from mmrepl.log.columns import VOID
+from mmrepl.log.oplog import OpLog, Slice
 from mmrepl.ports import Durability
 from mmrepl.store.keyspace import SiblingsAppeared, SiblingsVanished
 from mmrepl.store.store import Store
@@ -21,6 +23,9 @@ from mmrepl.values import decode
 
 Token: TypeAlias = VersionVector
 """A place in the stream of changes; it is valid at every replica."""
+
+PAGE_OPERATIONS = 256
+"""So many operations become changes at once: whoever reads only the first pays for no more."""
 
 
 class Written:
@@ -64,16 +69,37 @@ class Written:
         return f"Written({self.dot}, context={self.context})"
 
 
-@frozen
 class Change:
-    """One operation as a subscriber sees it: ours or another's, in the order in which this replica applied them."""
+    """
+    One operation as a subscriber sees it: ours or another's, in the order in which this replica applied them.
 
-    dot: Dot
-    table: str
-    key: str
-    timestamp: int  # hybrid logical timestamp, packed
-    payload: bytes | None  # None: deleted
-    token: Token  # go on from here to see what follows; valid at every replica
+    ``table``, ``key`` and ``timestamp`` (hybrid logical, packed) say what was written and when, ``payload`` in which
+    bytes; None is a delete.
+    """
+
+    __slots__ = ("_before", "_counter", "_origin", "key", "payload", "table", "timestamp")
+
+    def __init__(
+        self, origin: NodeId, counter: int, table: str, key: str, timestamp: int, payload: bytes | None, before: Token
+    ) -> None:
+        # dot and token are made when somebody asks: most subscribers do not, and they cost more than the rest
+        self._origin = origin
+        self._counter = counter
+        self.table = table
+        self.key = key
+        self.timestamp = timestamp
+        self.payload = payload
+        self._before = before  # a token that covers what stands before this, and perhaps this too
+
+    @property
+    def dot(self) -> Dot:
+        """The write's name."""
+        return Dot(self._origin, self._counter)
+
+    @property
+    def token(self) -> Token:
+        """Go on from here to see what follows; valid at every replica."""
+        return self._before.including(self.dot)
 
     @property
     def is_tombstone(self) -> bool:
@@ -84,6 +110,21 @@ class Change:
     def value(self) -> Value:
         """The value that was written; None for a delete. What a read shows is the resolver's business."""
         return None if self.payload is None else decode(self.payload)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        return self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    def _facts(self) -> tuple[object, ...]:
+        return self.dot, self.table, self.key, self.timestamp, self.payload, self.token
+
+    def __repr__(self) -> str:
+        what = "deleted" if self.payload is None else f"{len(self.payload)} bytes"
+        return f"<Change {self.dot}: key {self.key!r} of table {self.table!r}, {what}>"
 
 
 @frozen
@@ -135,18 +176,40 @@ def changes_since(store: Store, since: VersionVector, until: int | None = None) 
     log = store.log
     slices = log.missing(since, until)
     reached = {columns.origin: last for columns, _, last in slices}
-    return _changes(log.operations(slices), since, since.join(VersionVector(reached)))
+    return _changes(log, slices, since, since.join(VersionVector(reached)))
 
 
-def _changes(operations: Iterator[Operation], token: Token, end: Token) -> Iterator[Change]:
-    before: Operation | None = None
-    for op in operations:
-        if before is not None:
-            token = token.including(before.dot)
-            yield Change(before.dot, before.table, before.key, before.timestamp, before.payload, token)
-        before = op
-    if before is not None:
-        yield Change(before.dot, before.table, before.key, before.timestamp, before.payload, end)
+def _changes(log: OpLog, slices: list[Slice], token: Token, end: Token) -> Iterator[Change]:
+    last: Change | None = None
+    for page in _pages(log, slices, token):
+        if last is not None:
+            yield last
+        yield from islice(page, len(page) - 1)
+        last = page[-1]
+    if last is not None:
+        last._before = end  # nobody has seen it yet
+        yield last
+
+
+def _pages(log: OpLog, slices: list[Slice], token: Token) -> Iterator[list[Change]]:
+    """Slices of columns as changes, some at a time, none of them empty. A token serves for all of one origin's run."""
+    name_of = log.table_names.__getitem__
+    for columns, first, end in log.runs(slices):
+        for counter in range(first, end + 1, PAGE_OPERATIONS):
+            last = min(end, counter + PAGE_OPERATIONS - 1)
+            low, high = counter - columns.base, last + 1 - columns.base
+            operations = zip(
+                range(counter, last + 1),
+                map(name_of, columns.tables[low:high]),
+                columns.keys[low:high],
+                columns.stamps[low:high],
+                columns.payloads[low:high],
+                strict=True,
+            )
+            page = [Change(columns.origin, *told, token) for told in operations if told[4] is not VOID]
+            token = token.including(Dot(columns.origin, last))
+            if page:
+                yield page
 
 
 def as_vector(since: VersionVector | None) -> VersionVector:

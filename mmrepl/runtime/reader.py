@@ -79,9 +79,10 @@ class Reader(ABC):
         """
         token = as_vector(since)
         while True:
-            for change in await self.next_changes(token):
-                token = change.token
+            page = await self.next_changes(token)
+            for change in page:
                 yield change
+            token = page[-1].token
 
     async def next_changes(self, since: Token, timeout: float | None = None, count: int = CHANGES_PAGE) -> list[Change]:
         """The next changes after *since*, at most *count*: as soon as there is one; none after *timeout* seconds."""
