@@ -61,7 +61,24 @@ def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes:
     Cost: some 0.5 µs for a small flat dict; the encoding itself, and a look at each element's type.
     """
     try:
-        if type(value) not in _SCALARS and _admit(value, limits.depth, limits.value_bytes) < 0:
+        if type(value) is dict and limits.depth > 1:  # the commonest first: a record of scalars, or lists of them
+            left = limits.value_bytes
+            for key in value:
+                if type(key) is not str:
+                    raise _refusal(value, limits)
+            for element in value.values():
+                if type(element) in _SCALARS:
+                    continue
+                if type(element) is list and (left := left - len(element)) >= 0:
+                    for inner in element:
+                        if type(inner) not in _SCALARS:
+                            break
+                    else:
+                        continue
+                if _admit(value, limits.depth, limits.value_bytes) < 0:
+                    raise _refusal(value, limits)
+                break
+        elif type(value) not in _SCALARS and _admit(value, limits.depth, limits.value_bytes) < 0:
             raise _refusal(value, limits)
         payload = _pack(value)
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
@@ -98,9 +115,9 @@ def _admit(container: Any, depth: int, left: int) -> int:
     else:
         return -1
     for element in elements:
-        kind = type(element)
-        if kind is str or kind is int or kind in _SCALARS:
+        if type(element) in _SCALARS:
             continue
+        kind = type(element)
         if kind is not list and kind is not dict:
             return -1
         left -= len(element)

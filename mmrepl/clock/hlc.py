@@ -22,6 +22,7 @@ remember `last` with its log, snapshots included, for this to hold over a restar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
 from mmrepl.clock.instants import duration_text, utc_text
@@ -141,6 +142,19 @@ class HybridClock:
             stamp = self._above(stamp, wall_ms)
         self.last = stamp
         return stamp
+
+    def ticks(self, walls_ms: Sequence[int]) -> Sequence[HybridTimestamp]:
+        """
+        A stamp for each of some writes, as so many calls of `tick` with these times. There must be one.
+
+        Raises ClockAhead as `tick` does; then none of the writes may be made.
+        """
+        first_ms, count = walls_ms[0], len(walls_ms)
+        if walls_ms.count(first_ms) < count or max(self.last, first_ms << COUNTER_BITS) + count > self.ceiling:
+            return [self.tick(wall_ms) for wall_ms in walls_ms]
+        first = self.tick(first_ms)  # the others, of the same millisecond, follow
+        self.last = first + count - 1
+        return range(first, first + count)
 
     def observe(self, stamp: HybridTimestamp) -> None:
         """Let all further stamps be greater than *stamp*. The caller has seen that it is `acceptable`."""

@@ -117,10 +117,36 @@ class Keyspace:
 
         An operation drops the siblings that its context covers, and lives unless it was covered already.
         """
-        if not contexts and self._apply_new(table, keys, payloads, dot):
+        if not contexts:
+            if self._apply_new(table, keys, payloads, dot):
+                return
+            self._apply_plain(table, keys, payloads, dot, position, stride)
             return
         for key, payload in zip(keys, payloads, strict=True):
-            self.apply(table, key, payload, dot, position, contexts.get(dot & COUNTER_MAX) if contexts else None)
+            self.apply(table, key, payload, dot, position, contexts.get(dot & COUNTER_MAX))
+            dot += 1
+            position += stride
+
+    def _apply_plain(
+        self, table: Table, keys: list[str], payloads: list[bytes | None], dot: int, position: int, stride: int
+    ) -> None:
+        """As `apply_run`, where no operation has a context: a value over its own origin's is done in place."""
+        states, absent, origin, retain = table.states, table.absent, dot >> COUNTER_BITS, self.retain
+        columns = self._log.columns[origin]
+        base, buried, held = columns.base, columns.buried, columns.payloads
+        for key, payload in zip(keys, payloads, strict=True):
+            state = states.get(key)
+            if state.__class__ is int and state >> COUNTER_BITS == origin and payload is not None and not absent:
+                offset = (state & COUNTER_MAX) - base
+                if offset >= 0 and not columns.contexts:  # `Columns.bury`, where nothing has to be asked
+                    buried[offset] = position
+                    if not retain:
+                        held[offset] = VOID
+                else:
+                    self._log.bury(state, position, forget_payload=not retain)
+                states[key] = dot
+            else:
+                self.apply(table, key, payload, dot, position, None)
             dot += 1
             position += stride
 

@@ -156,3 +156,23 @@ def test_a_counter_out_of_range_is_refused(counter: int):
     """It would silently change the time."""
     with pytest.raises(ValueError, match="counter"):
         hlc.pack(1, counter)
+
+
+@given(stamps, st.lists(walls, min_size=1, max_size=8), st.booleans())
+def test_many_stamps_at_once_are_those_of_one_after_another(last: int, walls_ms: list[int], same: bool):
+    """Also where the time stands still, runs backwards, or is at its end."""
+    if same:
+        walls_ms = walls_ms[:1] * len(walls_ms)
+    together, apart = HybridClock(last), HybridClock(last)
+    assert list(together.ticks(walls_ms)) == [apart.tick(wall_ms) for wall_ms in walls_ms]
+    assert together.last == apart.last
+    together.check()
+
+
+def test_many_stamps_above_the_ceiling_are_refused():
+    """As one is, also if only the last of them would be above."""
+    clock = HybridClock(hlc.pack(1_000))
+    clock.ceiling = hlc.pack(1_000, 2)
+    with pytest.raises(ClockAhead):
+        clock.ticks([1_000, 1_000, 1_000])
+    assert list(HybridClock(hlc.pack(1_000)).ticks([1_000, 1_000])) == [hlc.pack(1_000, 1), hlc.pack(1_000, 2)]
