@@ -59,6 +59,10 @@ def serve(
     log_operations: Annotated[int, Parameter(help="The log is cut when longer; who is further behind gets all.")] = (
         1_000_000
     ),
+    log_bytes: Annotated[
+        int | None, Parameter(help="The log is cut when its keys and values take more bytes than that.")
+    ] = None,
+    log_age: Annotated[float | None, Parameter(help="What is older than so many seconds is cut from the log.")] = None,
     config: Annotated[Path | None, Parameter(help="A TOML file with these options; the command line wins.")] = None,  # noqa: ARG001 — read by mmrepl.cli.config
     answer: Answer = ANSWER,
 ) -> Exit:
@@ -72,8 +76,12 @@ def serve(
     from mmrepl.cli.remote import password_of
     from mmrepl.runtime.node import Node
 
-    if log_operations < 1:
-        raise UsageError(f"--log-operations must be at least 1, not {log_operations}")
+    for option, bound in (("operations", log_operations), ("bytes", log_bytes), ("age", log_age)):
+        if bound is not None and not 1 <= bound < 1 << 53:
+            raise UsageError(f"--log-{option} must be at least 1, not {bound}")
+    kept = LogPolicy(
+        operations=log_operations, bytes=log_bytes, age_ms=None if log_age is None else int(log_age * 1000)
+    )
     secret, password = secret_of(secret_file), password_of(password_file)
     if not insecure:
         _check_protected("--listen", listen, secret is not None, "--secret-file")
@@ -94,7 +102,7 @@ def serve(
         insecure=insecure,
         rejoin=rejoin,
         compression=compress,
-        log=LogPolicy(operations=log_operations),
+        log=kept,
     )
     narrator = Narrator(json=answer.json)
     return asyncio.run(_serve(node, narrator))

@@ -7,10 +7,13 @@ peer from before the cut is given a snapshot instead of a delta; nothing is lost
 
 from __future__ import annotations
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from mmrepl.clock.hlc import pack
 from mmrepl.log.oplog import OpLog
+from mmrepl.types import DEFAULT_LIMITS
+
+_LARGEST_BYTES = DEFAULT_LIMITS.value_bytes + DEFAULT_LIMITS.key_bytes
 
 
 def _at_least_one(_policy: object, attribute: Attribute[int], value: int | None) -> None:
@@ -20,7 +23,11 @@ def _at_least_one(_policy: object, attribute: Attribute[int], value: int | None)
 
 @frozen(kw_only=True)
 class LogPolicy:
-    """Bounds of the log; None is no bound. The log may pass a bound by a quarter before it is cut."""
+    """
+    Bounds of the log; None is no bound. The log may pass a bound by a quarter before it is cut.
+
+    Operations that are not on disk yet stay, whatever the bounds; so does what came within a gossip tick of a node.
+    """
 
     operations: int | None = field(default=1_000_000, validator=_at_least_one)
     bytes: int | None = field(default=None, validator=_at_least_one)  # keys and payloads, as held in memory
@@ -42,8 +49,11 @@ class LogPolicy:
         return position
 
     def slack(self) -> int:
-        """After how many operations it is worth while to look again."""
-        return max(1, min(4096, (self.operations or 16_384) // 4))
+        """After how many operations to look again; with a bound on bytes, should all of them be of the largest."""
+        slack = min(4096, (self.operations or 16_384) // 4)
+        if self.bytes is not None:
+            slack = min(slack, self.bytes // 4 // _LARGEST_BYTES)
+        return max(1, slack)
 
     def _older_than(self, log: OpLog, stamp: int) -> int:
         """
@@ -61,16 +71,54 @@ class LogPolicy:
         """The first position from which on the log holds at most so many bytes."""
         held: list[tuple[int, int]] = []
         for columns in log.columns:
-            sizes = [
-                len(key) + len(payload or b"") for key, payload in zip(columns.keys, columns.payloads, strict=True)
-            ]
-            held += zip(columns.positions, sizes, strict=True)
+            held += zip(columns.positions, _sizes(columns.keys, columns.payloads), strict=True)
         total = 0
         for position, size in sorted(held, reverse=True):
             total += size
             if total > most:
                 return position + 1
         return log.start
+
+
+class LogGauge:
+    """
+    A policy beside its log: as `LogPolicy.position`, at a cost that is proportional to what is new in the log.
+
+    It sums up the bytes as they come, never those that go; only where that sum has passed the bound by a quarter is all
+    of it counted. Mutable.
+    """
+
+    def __init__(self, policy: LogPolicy) -> None:
+        self.policy = policy
+        self._cheap = evolve(policy, bytes=None)
+        self._log: OpLog | None = None
+        self._summed = 0  # position before which everything is summed up
+        self._held_bytes = 0  # at least what the log holds before that
+
+    def slack(self) -> int:
+        """After how many operations it is worth while to look again."""
+        return self.policy.slack()
+
+    def position(self, log: OpLog, wall_ms: int) -> int:
+        """The position before which the log may be cut now."""
+        position = self._cheap.position(log, wall_ms)
+        most = self.policy.bytes
+        if most is None:
+            return position
+        if log is not self._log:  # the node has started over
+            self._log, self._summed, self._held_bytes = log, log.start, 0
+        for columns, first, last in log.range(self._summed, log.end):
+            low, high = first - columns.base, last - columns.base + 1
+            self._held_bytes += sum(_sizes(columns.keys[low:high], columns.payloads[low:high]))
+        self._summed = log.end
+        if self._held_bytes <= most + most // 4:
+            return position
+        self._held_bytes = most  # about; or there is little of it, and the next sum is only made sooner
+        return max(position, self.policy.position(log, wall_ms))
+
+
+def _sizes(keys: list[str], payloads: list[bytes | None]) -> list[int]:
+    return [len(key) + len(payload or b"") for key, payload in zip(keys, payloads, strict=True)]
 
 
 DEFAULT_LOG = LogPolicy()

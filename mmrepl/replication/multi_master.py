@@ -23,7 +23,7 @@ from mmrepl.causality.version_vector import VersionVector
 from mmrepl.clock.drift import PeerClocks
 from mmrepl.effects import Effects, Envelope
 from mmrepl.errors import FrameError, LogTruncated, PeerError, UsageError
-from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
+from mmrepl.log.policy import DEFAULT_LOG, LogGauge, LogPolicy
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.greeting import Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
@@ -120,6 +120,7 @@ class MultiMaster:
         self._insist_after_ms = 0
         self._more = False  # whether a peer has more to get than a turn gives
         self._ticked_ms = now_ms
+        self._log = LogGauge(options.log)
         self._next_look = 0  # position of the log at which its policy is asked again
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
@@ -418,10 +419,11 @@ class MultiMaster:
         store, options = self.local.store, self.options
         position, least = store.log.prefix_below(watermark), options.cut_operations
         if store.log.end >= self._next_look:
-            self._next_look = store.log.end + options.log.slack()
-            beyond = options.log.position(store.log, self._wall_ms)
-            if beyond - store.log.start >= options.log.slack():  # a bound is kept, however small it is
-                position, least = max(position, beyond), min(least, options.log.slack())
+            slack = self._log.slack()
+            self._next_look = store.log.end + slack
+            beyond = self._log.position(store.log, self._wall_ms)
+            if beyond - store.log.start >= slack:  # a bound is kept, however small it is
+                position, least = max(position, beyond), min(least, slack)
         if position - store.log.start >= least:
             # only what the cut settles can be forgotten; both walk over much, and write much, so not for a trifle
             store.forget(watermark)

@@ -4,8 +4,8 @@ import pytest
 
 from mmrepl.clock.hlc import pack
 from mmrepl.log.oplog import OpLog
-from mmrepl.log.policy import LogPolicy
-from mmrepl.types import NodeId
+from mmrepl.log.policy import LogGauge, LogPolicy
+from mmrepl.types import DEFAULT_LIMITS, NodeId
 
 
 def log_of(count: int, *, origins: int = 1) -> OpLog:
@@ -43,6 +43,32 @@ def test_a_bound_of_nothing_is_refused():
     """Zero would mean that nobody ever gets a delta."""
     with pytest.raises(ValueError, match="operations"):
         LogPolicy(operations=0)
+
+
+def test_a_gauge_tells_what_its_policy_does_when_a_bound_is_passed_by_a_quarter():
+    """And counts only what is new until then; also after cuts, and over another log."""
+    policy = LogPolicy(operations=None, bytes=305)
+    gauge = LogGauge(policy)
+    for _ in range(2):
+        log, positions = OpLog(), []
+        columns = log.origin(NodeId("n", 1))
+        for index in range(100):
+            log.append(columns, pack((index + 1) * 1000), 0, "key_x", b"12345", None)
+            position = gauge.position(log, 100_000)
+            assert position in (log.start, policy.position(log, 100_000))
+            positions.append(position - log.start)
+            log.cut(position)
+            assert 10 * (log.end - log.start) <= 305 * 5 // 4
+        assert 5 <= sum(map(bool, positions)) <= 15, "each cut gives room for a while"
+
+
+def test_a_bound_on_bytes_is_looked_at_before_large_values_pass_it():
+    """Be they as large as they may be: a quarter at most comes between two looks."""
+    for most in (1 << 20, 64 << 20, 1 << 30):
+        policy = LogPolicy(bytes=most)
+        assert (policy.slack() - 1) * DEFAULT_LIMITS.value_bytes <= most // 4
+        assert LogGauge(policy).slack() == policy.slack()
+    assert LogPolicy(bytes=1 << 40).slack() == LogPolicy().slack()
 
 
 def test_voids_among_the_operations_do_not_hide_the_young():

@@ -694,6 +694,20 @@ def test_a_durability_that_is_none_is_refused(level: Any):
         Replica("paris", durability=level)
 
 
+def test_the_log_keeps_within_its_bytes_however_large_the_values(place: Any):
+    """A quarter more at most, in memory and on disk; what is live stays, and who is far behind is given a snapshot."""
+    with place(log=LogPolicy(bytes=8 << 20)) as paris:
+        for number in range(40):
+            paris[f"key {number}"] = bytes(500_000)
+        log = paris._store.log
+        held = sum(len(payload or b"") for columns in log.columns for payload in columns.payloads)
+        assert 3 << 20 < held <= 10 << 20
+        assert len(paris) == 40
+        tokyo = Replica("tokyo", tables=TABLES)
+        tokyo.merge(paris.delta(since=tokyo.version))
+        assert dict(tokyo) == dict(paris)
+
+
 def test_power_takes_only_what_was_not_synced():
     """A write of level sync takes the weaker ones before it along; so does flush. Lost dots are not minted again."""
     disk = MemoryDisk()
