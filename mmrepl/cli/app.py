@@ -19,7 +19,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group
 
 from mmrepl import __version__
-from mmrepl.cli import changes, check, cluster, files, keys, output, serve
+from mmrepl.cli import changes, check, cluster, files, keys, output, serve, sim
 from mmrepl.cli.config import from_file
 from mmrepl.cli.demo.command import demo
 from mmrepl.cli.exits import Exit, code_of
@@ -32,7 +32,7 @@ GROUPS: tuple[tuple[str, tuple[Callable[..., Any], ...]], ...] = (
     ("Operations", (changes.watch, changes.log)),
     ("The cluster", (cluster.status, cluster.members, cluster.partition, cluster.heal, cluster.remove)),
     ("Files", (files.verify, files.backup)),
-    ("Prove it", (check.check,)),
+    ("Prove it", (check.check, sim.sim)),
 )
 """The commands, by the heading under which help lists them. A function's name is the command's."""
 

@@ -39,7 +39,8 @@ class Exit(enum.IntEnum):
 
 MEANING: Final[dict[Exit, str]] = {
     Exit.OK: "done; of a question: yes",
-    Exit.NO: "no: the key is absent, nothing was there to delete, the nodes of the demo did not agree",
+    Exit.NO: "no: the key is absent, nothing was there to delete, the nodes of the demo did not agree, `sim` or `check`"
+    " found something",
     Exit.USAGE: "asked wrongly: an unknown option, a value or key that cannot be stored, a wrong context or password",
     Exit.UNAVAILABLE: "nobody answers there, the address is taken, fewer members than asked for confirmed in time",
     Exit.STORAGE: "the file: damaged, in use by another process, of another program, no space, no permission",

@@ -90,6 +90,8 @@ def _form(argument: Argument) -> str:
     """What follows an option: nothing for a switch, its choices, or a word in capitals."""
     if not argument.name.startswith("-"):
         return ""
+    if argument.name == "--minutes":
+        return " MINUTES"
     hint: Any = argument.hint
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _is_union(hint) else [hint]
     kind = kinds[0]
