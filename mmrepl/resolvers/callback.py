@@ -8,7 +8,9 @@ only when somebody puts it.
 
 So it need not be associative or commutative. It must be a function: the same values, the same answer, in every
 process. What it must not depend on: time, dice, the order of a set of str (sort it), anything outside of its
-arguments. It may change its arguments; they are its own.
+arguments. It must leave its arguments as they are. Here nothing would come of changing them, for each call is given
+values of its own; but such a function is a trap for everybody else who calls it, and `mmrepl.testing.check_resolver`
+refuses it.
 
 A function that depends on such things is a bug that shows up as nodes that disagree, far from its cause. So by
 default each answer is made twice and the bytes are compared. That catches dice, clocks and counters, not the order of

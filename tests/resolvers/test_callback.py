@@ -60,8 +60,8 @@ def test_the_function_may_ask_for_siblings():
     assert Callback(latest_of_paris, with_siblings=True).resolve([MILK, TEA, GONE]).value == ["tea"]
 
 
-def test_the_function_may_change_its_arguments():
-    """They are its own: the siblings, and the next call, do not see it."""
+def test_a_function_that_changes_its_arguments_harms_nobody_here():
+    """It must not (`check_resolver` refuses it), but siblings and the next call do not see it: each has its own."""
 
     def greedy(carts):
         carts[0].extend(carts.pop())
