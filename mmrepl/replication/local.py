@@ -197,8 +197,12 @@ class LocalCore:
         """
         Somebody has seen *claimed* operations of ours. If that is more than we made, we are an old copy of ourselves.
 
-        As long as nothing was minted since the process began, no dot has been minted twice: we become a new
-        incarnation, and learn what the old one wrote from whoever has it.
+        As long as nothing was minted since the process began, we become a new incarnation, and learn what the old one
+        wrote from whoever has it.
+
+        HAZARD: dots that an *earlier* run of the process minted on the same old copy, which then met nobody, are not
+        found out. They stay, under a name that means other writes elsewhere. A networked node remembers what others
+        have confirmed and makes such writes again (`mmrepl.replication.rejoin`); bytes shipped by hand confirm nothing.
 
         Raises:
             IdentityLost: something was minted. Nothing was changed.
