@@ -14,7 +14,7 @@ from typing import Any
 import mmrepl.replication.local as local_module
 import mmrepl.replication.opening as opening_module
 import mmrepl.sim.disk as disk_module
-import mmrepl.sim.node as node_module
+import mmrepl.sim.host as host_module
 import mmrepl.store.snapshot as snapshot_module
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.causality.stability import AckMatrix
@@ -487,7 +487,7 @@ def _recode(before: Any) -> Any:
     return encode
 
 
-_defect("relay that re-encodes", "bytes are made anew on their way", (node_module, "encode", _recode))
+_defect("relay that re-encodes", "bytes are made anew on their way", (host_module, "encode", _recode))
 
 
 def _chatter(_before: Any) -> Any:

@@ -55,10 +55,11 @@ class Hunt:
 
 
 def hunt(defect: Defect, seeds: range, options: Options | None = None) -> Hunt:
-    """Run seeds against a defect until one finds it."""
-    with defect.planted():
-        for count, seed in enumerate(seeds, 1):
-            outcome = guarded(seed, options if options is not None else Options())
-            if not outcome.ok:
-                return Hunt(defect.name, count, outcome.violations)
+    """Run seeds against a defect until one finds it: fails with the defect, and does not without."""
+    options = options if options is not None else Options()
+    for count, seed in enumerate(seeds, 1):
+        with defect.planted():
+            outcome = guarded(seed, options)
+        if not outcome.ok and guarded(seed, options).ok:
+            return Hunt(defect.name, count, outcome.violations)
     return Hunt(defect.name, len(seeds), ())

@@ -106,9 +106,15 @@ def test_a_planted_defect_is_found(name):
 
 
 def test_there_are_enough_defects():
-    """Each with a sentence on what is wrong."""
+    """Each with a sentence on what is wrong, and a place in the code where it can be planted, and taken out again."""
     assert len(DEFECTS) >= 25
-    assert all(defect.text for defect in DEFECTS.values())
+    for defect in DEFECTS.values():
+        assert defect.text
+        before = [place.__dict__[attribute] for place, attribute, _ in defect.patches]
+        with defect.planted():
+            planted = [place.__dict__[attribute] for place, attribute, _ in defect.patches]
+            assert all(mutant is not right for mutant, right in zip(planted, before, strict=True)), defect.name
+        assert [place.__dict__[attribute] for place, attribute, _ in defect.patches] == before
 
 
 def test_a_failing_run_becomes_smaller():
