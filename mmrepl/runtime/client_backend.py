@@ -25,6 +25,7 @@ from mmrepl.store.read import read, read_payload
 from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId, Value
 from mmrepl.values import check_table, decode, encode
+from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
 
 
 class NodeBackend:
@@ -134,6 +135,35 @@ class NodeBackend:
         finally:
             self._node.forget(token)
 
+    def role(self) -> Mapping[str, Any]:
+        """Every node of this mode takes writes."""
+        return {"mode": "multi-master", "role": "node", "name": self.name, "primary": "", "term": 0}
+
+    @property
+    def applied(self) -> str:
+        """A token for the version vector."""
+        return seen_token(self.store.version)
+
+    def has_applied(self, token: bytes) -> bool:
+        """Whether the vector that *token* stands for is covered."""
+        seen = parse_seen_token(token)
+        if isinstance(seen, LogPosition):
+            raise UsageError(f"{seen} is a place in a single-master log: this node is of a multi-master cluster")
+        return self.store.version.descends(seen)
+
+    def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
+        """Whether it is covered, as soon as it is."""
+        return asyncio.ensure_future(self._wait_applied(token, timeout_ms))
+
+    async def _wait_applied(self, token: bytes, timeout_ms: int) -> bool:
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                while not self.has_applied(token):
+                    await self._node.news()
+        except TimeoutError:
+            return False
+        return True
+
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         """At most *count* operations that *since* lacks, and the vector from which to go on."""
         local = self._node.core.local
@@ -224,8 +254,8 @@ class NodeTable:
         ]
         may_tell = self._node.core.local.may_tell(found.context.vector)
         hold = 0 if may_tell else self._backend.position
-        policy = self._table.resolver.policy
-        return ReadView(found.present, found.value, siblings, found.context.to_bytes(), policy, hold)
+        policy, seen = self._table.resolver.policy, seen_token(found.context.vector)
+        return ReadView(found.present, found.value, siblings, found.context.to_bytes(), policy, hold, seen)
 
     def put(self, key: str, value: Value, durability: Durability | None) -> int:
         """Write over what this node shows now."""

@@ -49,6 +49,7 @@ class ReadView:
     context: bytes  # opaque; covers exactly these siblings; of no use for another key
     resolver: str  # the policy of the table, for people
     hold: int = 0  # position that must be durable before the context is told to anybody
+    seen: str = "-"  # token: whoever has applied this shows the key no older than here
 
 
 @frozen
@@ -58,6 +59,7 @@ class Written:
     dot: Dot
     context: bytes  # the key's context after it
     position: int
+    seen: str | None = None  # token: whoever has applied this has applied the write; None: the dot says it all
 
 
 @frozen
@@ -163,6 +165,24 @@ class Backend(Protocol):
         Done when there are *others* of them, or after *timeout_ms*; the answer may be either more or fewer. A
         cancelled wait is forgotten.
         """
+
+    def role(self) -> Mapping[str, Any]:
+        """
+        What the node is in its cluster: flat facts for clients that choose among nodes.
+
+        ``mode`` (multi-master, single-master), ``role`` (node, primary, replica, candidate), ``name``, ``primary`` (the
+        client address of the node that takes writes, if it is another and known), ``term``.
+        """
+
+    @property
+    def applied(self) -> str:
+        """A token for everything that this node has applied; see `mmrepl.wire.seen`."""
+
+    def has_applied(self, token: bytes) -> bool:
+        """Whether this node has applied what *token* stands for. Raises UsageError for what is no token of the mode."""
+
+    def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
+        """Done, with true, as soon as ``has_applied`` is; with false after *timeout_ms*."""
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         """

@@ -8,6 +8,7 @@ token is text without blanks. It belongs to its key, may come from any node, and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +20,11 @@ from mmrepl.runtime.resp.commands import COMMANDS, command, number, options
 from mmrepl.runtime.resp.connection import durability_level
 from mmrepl.runtime.resp.protocol import Command
 from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
-from mmrepl.runtime.resp.shown import json_text, kind, shown
+from mmrepl.runtime.resp.shown import json_text, kind, packed, shown
 from mmrepl.types import Value
+from mmrepl.values import decode
 from mmrepl.wire.resp import OK, Encoded, array, bulk
+from mmrepl.wire.seen import seen_token
 from mmrepl.wire.tokens import context_token, parse_context_token, parse_version_token, version_token
 
 CHANGES_COUNT_MAX = 10_000
@@ -39,7 +42,7 @@ def _when(timestamp: int) -> str:
         return "?"
 
 
-def _sibling(sibling: SiblingView) -> dict[str, Any]:
+def _sibling(sibling: SiblingView, form: Callable[[Value], bytes]) -> dict[str, Any]:
     return {
         "dot": str(sibling.dot),
         "timestamp": sibling.timestamp,
@@ -47,22 +50,28 @@ def _sibling(sibling: SiblingView) -> dict[str, Any]:
         "deleted": sibling.deleted,
         "shown": sibling.shown,
         "type": None if sibling.deleted else kind(sibling.value),
-        "value": None if sibling.deleted else shown(sibling.value),
+        "value": None if sibling.deleted else form(sibling.value),
     }
 
 
-@command("MM.READ key", group="causal", flags="readonly", words=(2, 2), keys=(1, 1, 1))
+@command("MM.READ key [PACKED]", group="causal", flags="readonly", words=(2, 3), keys=(1, 1, 1))
 def read(session: Session, words: Command) -> Answer:
-    """All that this node knows of a key: what it reads as, each sibling with its dot and time, the context token."""
+    """
+    All that this node knows of a key: what it reads as, each sibling with its dot and time, the context token.
+
+    With PACKED the values are MessagePack, exact.
+    """
+    form = packed if "PACKED" in options(words, 2, {"PACKED": 0}) else shown
     view = session.read(words[1].decode())
     return session.reply(
         {
             "present": view.present,
             "type": kind(view.value) if view.present else None,
-            "value": shown(view.value) if view.present else None,
+            "value": form(view.value) if view.present else None,
             "resolver": view.resolver,
             "context": context_token(view.context),
-            "siblings": [_sibling(sibling) for sibling in view.siblings],
+            "seen": view.seen,
+            "siblings": [_sibling(sibling, form) for sibling in view.siblings],
         }
     )
 
@@ -85,14 +94,20 @@ def context(session: Session, words: Command) -> Answer:
 
 def _written(session: Session, written: Written) -> bytes:
     session.position = written.position
-    return session.reply({"dot": str(written.dot), "context": context_token(written.context)})
+    dot = written.dot
+    seen = written.seen or seen_token(VersionVector.unchecked({dot.origin: dot.counter}))
+    return session.reply({"dot": str(dot), "context": context_token(written.context), "seen": seen})
 
 
 def _write(session: Session, words: Command, default: bytes | None, known: dict[str, int]) -> bytes:
     chosen = options(words, 3, known)
     key = words[1].decode()
     value: Value = words[2]
-    if "JSON" in chosen:
+    if "PACKED" in chosen:
+        if "JSON" in chosen:
+            raise Refused("a value is JSON or PACKED, not both")
+        value = decode(words[2])
+    elif "JSON" in chosen:
         try:
             value = orjson.loads(words[2])
         except orjson.JSONDecodeError as error:
@@ -109,25 +124,28 @@ def _write(session: Session, words: Command, default: bytes | None, known: dict[
 
 
 @command(
-    "MM.PUT key value [CONTEXT token] [JSON] [DURABILITY level]",
+    "MM.PUT key value [CONTEXT token] [JSON|PACKED] [DURABILITY level]",
     group="causal",
     flags="write",
-    words=(3, 8),
+    words=(3, 9),
     keys=(1, 1, 1),
 )
 def put(session: Session, words: Command) -> Answer:
     """
     Write over exactly what a context token covers; answers with the dot and the new token.
 
-    Without CONTEXT: over what this node shows, as SET. With JSON the value is parsed, and stored with its types.
+    Without CONTEXT: over what this node shows, as SET. With JSON the value is parsed, and stored with its types; PACKED
+    says that it is MessagePack.
     """
-    return _write(session, words, None, {"CONTEXT": 1, "JSON": 0, "DURABILITY": 1})
+    return _write(session, words, None, {"CONTEXT": 1, "JSON": 0, "PACKED": 0, "DURABILITY": 1})
 
 
-@command("MM.BLIND key value [JSON] [DURABILITY level]", group="causal", flags="write", words=(3, 6), keys=(1, 1, 1))
+@command(
+    "MM.BLIND key value [JSON|PACKED] [DURABILITY level]", group="causal", flags="write", words=(3, 7), keys=(1, 1, 1)
+)
 def blind(session: Session, words: Command) -> Answer:
     """Write without having seen anything: a sibling of whatever is there."""
-    return _write(session, words, b"", {"JSON": 0, "DURABILITY": 1})
+    return _write(session, words, b"", {"JSON": 0, "PACKED": 0, "DURABILITY": 1})
 
 
 @command("MM.DEL key [CONTEXT token]", group="causal", flags="write", words=(2, 4), keys=(1, 1, 1))

@@ -14,9 +14,12 @@ import math
 from base64 import b64encode
 from typing import Any
 
+import msgspec
 import orjson
 
 from mmrepl.types import Value
+
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def shown(value: Value) -> bytes:
@@ -36,6 +39,16 @@ def shown(value: Value) -> bytes:
 def json_text(value: Any) -> bytes:
     """JSON text of *value*, a stored value or a report of ours."""
     return orjson.dumps(_plain(value))
+
+
+def packed(value: Value) -> bytes:
+    r"""
+    MessagePack of *value*, exact: what another program can make the same value of. Not checked, not bounded.
+
+    >>> packed([1, b"x", None])
+    b'\x93\x01\xc4\x01x\xc0'
+    """
+    return _pack(value)
 
 
 def kind(value: Value) -> str:

@@ -20,6 +20,7 @@ from mmrepl.errors import InvalidKey, InvalidValue, UnknownTable, UsageError, Wr
 from mmrepl.ports import Durability
 from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, Written
 from mmrepl.types import Limits, NodeId, Value
+from mmrepl.wire.seen import parse_seen_token, seen_token
 
 OURS = NodeId("fake", 1)
 
@@ -60,6 +61,7 @@ class FakeTable:
             ],
             context=self._encode(key, self.contexts.get(key, EMPTY)),
             resolver="keep-siblings" if self.keep else "last-writer-wins",
+            seen=seen_token(self.contexts.get(key, EMPTY)),
         )
 
     def keys(self, start: str, *, inclusive: bool) -> Iterator[str]:
@@ -118,7 +120,7 @@ class FakeTable:
             self.plain[key] = siblings[-1].value
         else:
             self.plain.pop(key, None)
-        self.backend.applied(change)
+        self.backend.took(change)
 
 
 class FakeBackend:
@@ -151,7 +153,7 @@ class FakeBackend:
     def mint(self, origin: NodeId) -> Dot:
         return Dot(origin, self.version.counter(origin) + 1)
 
-    def applied(self, change: Change) -> None:
+    def took(self, change: Change) -> None:
         self.version = self.version.including(change.dot)
         self.log.append(change)
 
@@ -190,6 +192,21 @@ class FakeBackend:
         if self.acknowledged >= others:
             future.set_result(self.acknowledged)
         return future
+
+    def role(self) -> Mapping[str, Any]:
+        return {"mode": "multi-master", "role": "node", "name": "fake", "primary": "", "term": 0}
+
+    @property
+    def applied(self) -> str:
+        return seen_token(self.version)
+
+    def has_applied(self, token: bytes) -> bool:
+        seen = parse_seen_token(token)
+        assert isinstance(seen, VersionVector)
+        return self.version.descends(seen)
+
+    def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
+        return self.wait_changes(EMPTY, timeout_ms)
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         found = [change for change in self.log if not since.covers(change.dot)][:count]
