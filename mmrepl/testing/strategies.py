@@ -209,7 +209,9 @@ def receipts(draw: st.DrawFn) -> Written:
 def changes() -> st.SearchStrategy[Change]:
     """One operation as a subscriber sees it."""
     return st.builds(
-        lambda op, seen: Change(*op.dot, op.table, op.key, op.timestamp, op.payload, seen),
+        lambda op, seen: Change(
+            op.dot.origin, op.dot.counter, op.table, op.key, op.timestamp, op.payload, seen.including(op.dot)
+        ),
         operations(),
         version_vectors(),
     )
