@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mmrepl.effects import Effects, HostedCore, Persist
+from mmrepl.effects import Effects, Envelope, HostedCore, Persist
 from mmrepl.errors import DiskFull, MmreplError, StorageError, StoreFailed, UsageError
 from mmrepl.ports import Clock, Rng, Storage, Transport
 from mmrepl.replication.push import FRAMES_A_TURN
@@ -32,6 +32,9 @@ from mmrepl.wire.messages import Message
 
 DRAIN_SECONDS = 0.002
 """How often a connection whose buffer is full is looked at."""
+
+JOINED_BYTES = 64 * 1024
+"""Frames for one connection that are no larger together leave as one: a copy costs less than a system call."""
 
 LASTING_MS = 2_000
 """A connection that lived so long resets the back-off of its address."""
@@ -160,8 +163,21 @@ class Driver:
         self._set_timer(effects.wake_at, now_ms)
 
     def _do(self, effects: Effects) -> None:
+        if effects.send:
+            self._send(effects.send)
+        for link, reason in effects.close:
+            handler = self._links.get(link)
+            if handler is not None and handler.connection is not None:
+                handler.reason = reason
+                handler.connection.close()
+        for event in effects.notify:
+            self._notify(event)
+
+    def _send(self, envelopes: tuple[Envelope, ...]) -> None:
+        """Each connection gets all that is for it, in one piece if that is small; what many get is encoded once."""
         encoded: dict[tuple[int, str | None], bytes] = {}
-        for envelope in effects.send:
+        pieces: dict[LinkHandler, list[bytes]] = {}
+        for envelope in envelopes:
             handler = self._links.get(envelope.link)
             if handler is None or handler.connection is None:
                 continue
@@ -175,16 +191,17 @@ class Driver:
                     handler.give_up(f"a message that fits into no frame: {error}")
                     continue
                 encoded[key] = data
-            handler.connection.send(data)
-            if handler.connection.buffered_bytes > self.core.limits.outbound_bytes:
+            pieces.setdefault(handler, []).append(data)
+        for handler, frames in pieces.items():
+            connection = handler.connection
+            assert connection is not None
+            if len(frames) > 1 and sum(map(len, frames)) <= JOINED_BYTES:
+                connection.send(b"".join(frames))
+            else:
+                for data in frames:
+                    connection.send(data)
+            if connection.buffered_bytes > self.core.limits.outbound_bytes:
                 self._congest(handler)
-        for link, reason in effects.close:
-            handler = self._links.get(link)
-            if handler is not None and handler.connection is not None:
-                handler.reason = reason
-                handler.connection.close()
-        for event in effects.notify:
-            self._notify(event)
 
     def _set_timer(self, wake_at: int | None, now_ms: int) -> None:
         if wake_at is None:

@@ -2,9 +2,9 @@
 Bytes to other nodes over TCP, and over TLS if contexts for it are given.
 
 Written on asyncio's protocols, without streams: a piece that the kernel hands over goes to the handler in the same
-turn of the loop. What is sent within a turn gathers and leaves as one write when the turn is over: no timer, so no
-latency for it, and many small frames cost one system call. While the network does not take more, what is sent
-waits here as the very objects that were handed in: a frame for eight slow peers is in memory once.
+turn of the loop, and what is sent is offered to the kernel at once. So a host that has several small things to say
+joins them. While the network does not take more, what is sent waits here as the very objects that were handed in, and
+leaves many at a time: a frame for eight slow peers is in memory once.
 
 Nothing here judges bytes, retries, or limits what the host queues: ``buffered_bytes`` tells, the host decides.
 
@@ -319,13 +319,13 @@ class _Connection(asyncio.BufferedProtocol):
         return self._queued_bytes + self._transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
-        """Queue *data*; it leaves when this turn of the loop is over. After `close`, or once lost, does nothing."""
+        """Send *data*, now or as soon as the network takes it. After `close`, or once lost, does nothing."""
         if self._closing or self._guard.over:
             return
         self._queue.append(data)
         self._queued_bytes += len(data)
         if not self._paused:
-            self._flush_soon()
+            self._flush()
 
     def close(self) -> None:
         """Close when what is queued has left, or after ``linger_ms``. Idempotent; nothing is received any more."""

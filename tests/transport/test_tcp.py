@@ -264,25 +264,27 @@ async def test_what_waits_is_not_copied(transport):
         assert ours.connection.buffered_bytes == held + sum(map(len, ours.connection._queue))
 
 
-async def test_sends_of_a_turn_leave_as_one_write(transport, monkeypatch):
-    """A hundred sends in one turn of the loop are one write; the next turn's are another; order is kept."""
+async def test_a_send_is_offered_to_the_network_at_once_and_gathers_while_that_is_full(transport, monkeypatch):
+    """Nothing waits for the end of a turn; what is sent while asyncio holds enough leaves as one write; in order."""
     accept = Accepting()
     listener = await transport.listen(LOCAL, accept)
     ours = Recorder()
     await transport.connect(listener.address, ours)
     writes, write = [], ours.connection._transport.write
     monkeypatch.setattr(ours.connection._transport, "write", lambda data: (writes.append(len(data)), write(data)))
+    ours.connection.send(b"x")
+    assert writes == [1]
+    ours.connection.pause_writing()
     for i in range(100):
         ours.connection.send(bytes([i]))
+    assert writes == [1]
     assert ours.connection.buffered_bytes == 100
+    ours.connection.resume_writing()
     await asyncio.sleep(0)
-    assert writes == [100]
-    ours.connection.send(b"x")
-    await asyncio.sleep(0)
-    assert writes == [100, 1]
+    assert writes == [1, 100]
     theirs = await accept.nth()
     await theirs.until_bytes(101)
-    assert theirs.data == bytes(range(100)) + b"x"
+    assert theirs.data == b"x" + bytes(range(100))
 
 
 class Stub(asyncio.Transport):
