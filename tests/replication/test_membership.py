@@ -405,6 +405,32 @@ def test_two_clusters_that_meet_stay_apart_and_say_so():
     assert any(text.startswith("rejoin") for text in world["x"].core.complaints)
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_of_two_clusters_one_is_made_by_taking_the_nodes_out_of_the_other(forgotten):
+    """The one that is left rejoins, with what all of them had written, and brings nothing back that was deleted."""
+    world = World("a", "b", "x", "y", options={"cut_operations": 1})
+    world.connect("a", "b")
+    world.connect("x", "y")
+    world.run(500)
+    for name in "abxy":
+        world[name].put(name, 1)
+        if forgotten:
+            world[name].put("gone", name)
+            world[name].delete("gone")
+    world.run(3000)
+    world.connect("a", "x")
+    world.run(500)
+    assert not world.between("a", "x")
+    world["x"].core.remove("y")
+    for _ in range(3):
+        world.run(1500)
+        world.connect("a", "x")
+    world.run(1500)
+    assert world["a"].core.members.names() == world["x"].core.members.names() == ["a", "b", "x"]
+    for name in "abx":
+        assert [world[name].get(key) for key in ("a", "b", "x", "y", "gone")] == [1, 1, 1, 1, None]
+
+
 def test_who_is_alone_and_has_forgotten_rejoins_by_itself():
     """Its silence about a key may be a forgotten tombstone: it must not be merged as if it had never been deleted."""
     world = World("lima", "paris")
