@@ -17,25 +17,23 @@ codec and framing; the network, the disks and the clocks are made of a seed, and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from attrs import evolve
 
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import EMPTY, VersionVector
-from mmrepl.errors import UsageError, WaitTimeout
+from mmrepl.errors import WaitTimeout
 from mmrepl.replication.multi_master import MultiMaster
 from mmrepl.resolvers import LastWriterWins, Resolver
 from mmrepl.resolvers.sibling import value_text
 from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.handle import NodeHandle
 from mmrepl.sim.history import Did, Final, Forgiven, History, Place
-from mmrepl.sim.network import Network, Weather
+from mmrepl.sim.network import Weather
 from mmrepl.sim.node import Settings, SimNode
-from mmrepl.sim.topology import Edge, edges_of
-from mmrepl.sim.trace import Trace
-from mmrepl.sim.world import World
+from mmrepl.sim.stage import Stage
+from mmrepl.sim.topology import Edge
 from mmrepl.store.read import resolve
 from mmrepl.types import Limits
 
@@ -43,7 +41,7 @@ SETTLED_MS = 1_000
 """A cluster is made with its nodes connected: so long it has to find itself before anything else happens."""
 
 
-class Cluster:
+class Cluster(Stage[SimNode]):
     """
     Nodes by name, on a network that you cut and heal.
 
@@ -65,45 +63,20 @@ class Cluster:
         settings: Settings | None = None,
         settle: bool = True,
     ) -> None:
-        self.names = list(names)
-        if len(set(self.names)) != len(self.names) or not self.names:
-            raise UsageError("a cluster needs names for its nodes, each once")
+        super().__init__(names, seed=seed, topology=topology, weather=weather, datagrams=datagrams)
         base = settings or Settings()
         self.settings = evolve(
             base,
             tables=dict(tables) if tables is not None else base.tables,
             default=default if default is not None else base.default,
         )
-        self.seed = seed
-        self.world = World(seed)
-        self.trace = Trace()
         self.history = _history_for(self.settings)
-        self.network = Network(self.world, datagrams=datagrams)
-        self.fired = self.network.fired  # how often each fault took effect
-        self.messages: Counter[str] = Counter()  # that arrived, by type
-        self._weather = weather
-        self._held: list[tuple[str, str]] = []
-        self._dead: dict[str, str] = {}
-        self._mesh = topology == "mesh"
-        self.edges = edges_of(self.names, topology, self.world.dice("topology"))
-        self.nodes: dict[str, SimNode] = {}
         for name in self.names:
             self._make(name)
         for name in self.names:
             self.nodes[name].start()
         if settle:
             self.run(SETTLED_MS)
-
-    def _make(self, name: str) -> SimNode:
-        """A node that is not started yet. It is configured with its neighbours, and they with it."""
-        expected = tuple(address_of(other) for edge in self.edges if name in edge for other in edge if other != name)
-        node = self.nodes[name] = SimNode(self, name, address_of(name), expected, mesh=self._mesh)
-        if self._weather is not None:
-            for other in self.names:
-                if other != name:
-                    for path in (self.network.path(name, other), self.network.path(other, name)):
-                        path.weather = evolve(self._weather)
-        return node
 
     # -- nodes
 
@@ -114,32 +87,13 @@ class Cluster:
     def __iter__(self) -> Iterator[NodeHandle]:
         return (self[name] for name in self.names)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def node(self, name: str) -> SimNode:
-        """The simulated node itself. Raises UsageError."""
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise UsageError(f"no node is called {name!r}; there are {', '.join(self.names)}") from None
-
-    def up(self) -> list[SimNode]:
-        """Nodes whose process runs, in order of their making."""
-        return [node for node in self.nodes.values() if node.is_up]
-
     def core(self, name: str) -> MultiMaster:
         """The core of a node, for those who want to look inside. Raises ClosedError while it is down."""
         return self.node(name).store_core
 
     def join(self, name: str, peers: Collection[str] | None = None) -> NodeHandle:
         """A new node, empty, that knows *peers* (all, if None)."""
-        if name in self.nodes:
-            raise UsageError(f"{name!r} is here already")
-        self.edges += [(name, other) for other in (self.names if peers is None else sorted(peers))]
-        self.names.append(name)
-        self.note(f"{name} joins")
-        self._make(name).start()
+        self.add(name, peers)
         return self[name]
 
     def remove(self, name: str, *, at: str) -> None:
@@ -148,107 +102,10 @@ class Cluster:
         self.note(f"{at} removes {name}")
         self.node(at)._wake()
 
-    # -- what happens to nodes
-
-    def crash(self, name: str, *, power: bool = False) -> None:
-        """The process dies at once; with *power* the machine does, and what was not synced may be lost."""
-        node = self.node(name)
-        if node.is_up:
-            self.note(f"{name} loses power" if power else f"{name} crashes")
-            node.stop("lost power" if power else "crashed", power=power)
-
-    def restart(self, name: str) -> None:
-        """Start it again, on its own disk."""
-        node = self.node(name)
-        if not node.is_up:
-            self.note(f"{name} restarts")
-            node.start()
-
-    def pause(self, name: str) -> None:
-        """It stands still, as under SIGSTOP; what is sent to it waits."""
-        self.note(f"{name} stands still")
-        self.node(name).pause()
-
-    def resume(self, name: str) -> None:
-        """It goes on."""
-        self.note(f"{name} goes on")
-        self.node(name).resume()
-
-    def skew(self, name: str, ms: int) -> None:
-        """Set a wall clock forward by *ms* milliseconds, or back."""
-        self.note(f"the clock of {name} jumps by {ms} ms")
-        self.node(name).clock.jump(ms)
-
-    def wipe(self, name: str) -> None:
-        """Everything on the disk of a node that is down is lost. Raises UsageError while it is up."""
-        node = self.node(name)
-        if node.is_up:
-            raise UsageError(f"{name} is up: crash it first")
-        self.note(f"the disk of {name} is wiped")
-        node.disk.wipe()
-        node.durable_version = node.synced_version = EMPTY
-        self.forgive(name, "wiped")
-
-    # -- what happens to the network
-
-    def partition(self, *groups: Collection[str]) -> None:
-        """
-        Nodes of different groups no longer hear each other; nodes that stand in no group are a group of their own.
-
-        What is sent across waits, as in a network that has lost its way, and arrives after `heal`.
-        """
-        for group in groups:
-            for name in group:
-                self.node(name)
-        rest = {name for name in self.names if not any(name in group for group in groups)}
-        parts = [set(group) for group in groups] + ([rest] if rest else [])
-        self.heal(quietly=True)
-        self.note("partition " + " | ".join(" ".join(sorted(part)) for part in parts))
-        for part in parts:
-            for one in sorted(part):
-                for other in self.names:
-                    if other not in part:
-                        self._hold(one, other)
-
-    def hold(self, source: str, target: str, *, both: bool = False) -> None:
-        """What *source* sends to *target* waits until `heal`; with *both*, the other way too."""
-        self.note(f"{source} {'<' if both else ''}-> {target} is held")
-        self._hold(source, target)
-        if both:
-            self._hold(target, source)
-
-    def cut(self, one: str, other: str) -> None:
-        """Reset the connections between two nodes. They dial again."""
-        self.note(f"{one} -/- {other} is cut")
-        self.network.cut(one, other)
-
-    def heal(self, *, quietly: bool = False) -> None:
-        """Everything that was held is let go."""
-        if self._held and not quietly:
-            self.note("heal")
-        held, self._held = self._held, []
-        for source, target in held:
-            self.network.let_go(source, target)
-
-    def _hold(self, source: str, target: str) -> None:
-        self._held.append((source, target))
-        self.network.hold(source, target)
-
     def note(self, text: str) -> None:
         """Write down what was done to the world."""
         self.history.add(Did(self.world.now_ms, text))
-        self.trace.add(self.world.now_ms, "-", "did", text)
-
-    # -- time
-
-    @property
-    def now_ms(self) -> int:
-        """Milliseconds since the beginning."""
-        return self.world.now_ms
-
-    def run(self, ms: int) -> None:
-        """Let time pass."""
-        self.world.run_until(self.world.now_ms + ms)
+        super().note(text)
 
     def run_until_converged(self, limit_ms: int = 60_000) -> int:
         """
@@ -328,18 +185,16 @@ class Cluster:
         """Of what they send each other."""
         return self.settings.compression
 
-    def addresses_beside(self, node: SimNode) -> list[str]:
-        """Where the neighbours of a node are, by the edges, in order."""
-        beside = {other for edge in self.edges if node.name in edge for other in edge} - {node.name}
-        return sorted(self.nodes[name].address for name in beside if name in self.nodes)
+    def host(self, name: str, address: str, expected: tuple[str, ...]) -> SimNode:
+        """A node of a multi-master cluster."""
+        return SimNode(self, name, address, expected, mesh=self._mesh)
 
     def holders(self, dot: Dot) -> int:
         """On the disks of how many nodes a write has been, whatever they say."""
         return sum(node.once_durable.covers(dot) for node in self.nodes.values())
 
-    def crashed(self, node: SimNode) -> None:
-        """A node died by itself. Whoever drives the cluster may want to know, and replaces this."""
-        self.note(f"{node.name} dies")
+    def acknowledged(self, node: SimNode, dot: Dot) -> None:
+        """A write was acknowledged to its writer. Whoever wants to know replaces this."""
 
     def forgive(self, name: str, why: str) -> None:
         """A disk lost something: writes that no disk has may be missing from here on."""
@@ -369,11 +224,6 @@ class Cluster:
         for node in self.nodes.values():
             held = held.join(node.durable_version)
         return held
-
-
-def address_of(name: str) -> str:
-    """Where a node listens at first."""
-    return f"{name}:7400"
 
 
 def shown(

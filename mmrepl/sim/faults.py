@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any, Generic
 
 from attrs import evolve
 
-from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.errors import MmreplError
-from mmrepl.sim.cluster import Cluster
-from mmrepl.sim.disk import SimDisk
 from mmrepl.sim.mix import Mix
 from mmrepl.sim.network import Weather
-from mmrepl.sim.node import SimNode
+from mmrepl.sim.stage import HostT, Stage
 from mmrepl.sim.topology import is_connected
 
 
-class Faults:
+class Faults(Generic[HostT]):
     """Plans the faults of *mix* within the next *duration_ms*."""
 
-    def __init__(self, cluster: Cluster, mix: Mix, duration_ms: int) -> None:
+    def __init__(self, cluster: Stage[HostT], mix: Mix, duration_ms: int) -> None:
         self.cluster = cluster
         self.mix = mix
         self.over = False
@@ -33,7 +31,7 @@ class Faults:
         self._dice: dict[str, Random] = {}  # of each kind its own: without one kind, the others happen as before
         self._rng: Random = cluster.world.dice("faults")  # of the kind that happens now
         self._undo: list[Callable[[], None]] = []
-        self._backups: dict[str, list[tuple[SimDisk, VersionVector]]] = {}
+        self._backups: dict[str, list[Any]] = {}
         self._joined = 0
         self._removals = 0
         cluster.crashed = self._died  # type: ignore[method-assign]
@@ -80,7 +78,7 @@ class Faults:
 
     # -- helpers
 
-    def _some(self, *, up: bool | None = True) -> SimNode | None:
+    def _some(self, *, up: bool | None = True) -> HostT | None:
         nodes = [
             node for node in self.cluster.nodes.values()
             if node.name not in self.gone and (up is None or (node.is_up and not node.paused) == up)
@@ -115,11 +113,11 @@ class Faults:
 
         self._for_a_while(undo, least_ms, most_ms)
 
-    def _died(self, node: SimNode) -> None:
+    def _died(self, node: HostT) -> None:
         """A node died by itself: somebody starts it again."""
         self._restart_later(node)
 
-    def _restart_later(self, node: SimNode, *, die_after: int | None = None) -> None:
+    def _restart_later(self, node: HostT, *, die_after: int | None = None) -> None:
         def restart() -> None:
             if not node.is_up and not self.over and node.name not in self.gone:
                 node.start()
@@ -311,7 +309,7 @@ class Faults:
     def _back_up(self) -> None:
         node = self._some()
         if node is not None and not node.disk.is_blank:
-            self._backups.setdefault(node.name, []).append((node.disk.copy(), node.durable_version))
+            self._backups.setdefault(node.name, []).append(node.copied())
 
     def _restored(self) -> bool:
         return self._put_back("restored from a backup")
@@ -325,10 +323,9 @@ class Faults:
             return False
         node = self.cluster.nodes[candidates[self._rng.randrange(len(candidates))]]
         backups = self._backups[node.name]
-        disk, version = backups[self._rng.randrange(len(backups))]
+        copy = backups[self._rng.randrange(len(backups))]
         self.cluster.crash(node.name)
-        node.disk.restore(disk, doubt)
-        node.durable_version = node.synced_version = version
+        node.put_back(copy, doubt)
         self.cluster.note(f"the disk of {node.name} is {doubt or 'set back to an earlier state'}")
         self.cluster.forgive(node.name, doubt or "set back")
         self._restart_later(node)
@@ -385,7 +382,7 @@ class Faults:
             there = [name for name in cluster.names if name not in self.gone]
             known = [there[self._rng.randrange(len(there))]]
         name = f"zoe{self._joined}"
-        cluster.join(name, known)
+        cluster.add(name, known)
         for other in cluster.names:
             for path in (cluster.network.path(name, other), cluster.network.path(other, name)):
                 path.weather = evolve(self.mix.weather)
@@ -414,7 +411,7 @@ class Faults:
             return False
         self.cluster.crash(node.name)
         self.gone.add(node.name)
-        node.durable_version = node.synced_version = EMPTY
+        node.wiped()
         self.cluster.forgive(node.name, "gone for good")
         try:
             self.cluster.remove(node.name, at=other.name)

@@ -10,9 +10,9 @@ What comes in one millisecond is one turn. A commit takes as long as the disk ta
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mmrepl.effects import Envelope, HostedCore, Persist
 from mmrepl.errors import ClosedError, DiskFull, PeerError, StoreFailed
@@ -20,37 +20,12 @@ from mmrepl.ports import Durability
 from mmrepl.sim.clocks import SimClock
 from mmrepl.sim.dialling import Dialler
 from mmrepl.sim.disk import SimDisk, SimStorage
-from mmrepl.sim.network import Network
-from mmrepl.sim.trace import Trace
-from mmrepl.sim.world import World
-from mmrepl.types import Limits
 from mmrepl.wire.codec import decode, encode
 from mmrepl.wire.framing import FrameReader, encode_frame
 from mmrepl.wire.messages import Message
 
-
-class Stage(Protocol):
-    """What a host needs of the cluster that it stands in."""
-
-    world: World
-    network: Network
-    trace: Trace
-    fired: Counter[str]
-    messages: Counter[str]
-
-    @property
-    def limits(self) -> Limits:
-        """Of every node."""
-
-    @property
-    def compression(self) -> str | None:
-        """Of what is sent."""
-
-    def addresses_beside(self, host: Any) -> list[str]:
-        """Where the neighbours of a host are, by the edges, in order."""
-
-    def crashed(self, host: Any) -> None:
-        """A host died by itself."""
+if TYPE_CHECKING:
+    from mmrepl.sim.stage import Stage
 
 
 class Died(Exception):
@@ -61,12 +36,19 @@ CoreT = TypeVar("CoreT", bound=HostedCore)
 
 
 class SimHost(Generic[CoreT]):
-    """One process over its lives. With *mesh* it dials every member that it knows, else its neighbours only."""
+    """
+    One process over its lives. *expected* are the addresses that it was configured with.
 
-    def __init__(self, stage: Stage, name: str, address: str, *, mesh: bool, disk_ms: int = 0) -> None:
+    With *mesh* it dials every member that it knows, else its neighbours only.
+    """
+
+    def __init__(
+        self, stage: Stage[Any], name: str, address: str, expected: tuple[str, ...], *, mesh: bool, disk_ms: int = 0
+    ) -> None:
         self.stage = stage
         self.name = name
         self.address = address
+        self.expected = expected
         self.mesh = mesh
         self.disk = SimDisk()
         self.clock = SimClock(stage.world, started_at_ms=stage.world.dice("start", name).randrange(1_000_000))
@@ -111,6 +93,18 @@ class SimHost(Generic[CoreT]):
 
     def ended(self, why: str, *, power: bool) -> None:
         """The process is gone, its disk as it will be found again."""
+
+    def wiped(self) -> None:
+        """Everything on the disk is lost."""
+        self.disk.wipe()
+
+    def copied(self) -> Any:
+        """A copy of the disk, with whatever else `put_back` needs."""
+        return self.disk.copy()
+
+    def put_back(self, copy: Any, doubt: str | None) -> None:
+        """Set the disk back to an earlier copy of it; *doubt* is what its node is told of that, if anything."""
+        self.disk.restore(copy, doubt)
 
     # -- lives
 

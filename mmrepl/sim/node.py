@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from mmrepl.causality.context import CausalContext
-from mmrepl.causality.version_vector import EMPTY
+from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.effects import Persist
 from mmrepl.errors import ClosedError, MmreplError, StoreCorrupt
 from mmrepl.log.policy import LogPolicy
@@ -23,7 +23,7 @@ from mmrepl.replication import waiters
 from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
-from mmrepl.sim.disk import SimStorage
+from mmrepl.sim.disk import SimDisk, SimStorage
 from mmrepl.sim.history import Acknowledged, Answered, Persisted, Refused, Shown, Stopped
 from mmrepl.sim.host import SimHost
 from mmrepl.sim.watch import Watch
@@ -52,12 +52,11 @@ class Settings:
 
 
 class SimNode(SimHost[MultiMaster]):
-    """One node over its lives. *expected* are the addresses that it was configured with."""
+    """One node over its lives."""
 
     def __init__(self, cluster: Cluster, name: str, address: str, expected: tuple[str, ...], *, mesh: bool) -> None:
-        super().__init__(cluster, name, address, mesh=mesh, disk_ms=cluster.settings.disk_ms)
+        super().__init__(cluster, name, address, expected, mesh=mesh, disk_ms=cluster.settings.disk_ms)
         self.cluster = cluster
-        self.expected = expected
         self.durable_version = EMPTY  # what its disk holds
         self.synced_version = EMPTY  # and would hold after a loss of power
         self.once_durable = EMPTY  # all that was ever on it
@@ -89,8 +88,7 @@ class SimNode(SimHost[MultiMaster]):
             except StoreCorrupt as error:
                 cluster.fired["damage found"] += 1
                 self.note("damaged", str(error))
-                self.disk.wipe()
-                self.durable_version = self.synced_version = EMPTY
+                self.wiped()
                 cluster.forgive(self.name, "damaged")
         options = Options(
             cluster="sim", address=self.address, expected=self.expected, secret=settings.secret,
@@ -118,6 +116,21 @@ class SimNode(SimHost[MultiMaster]):
         if power:
             self.durable_version = self.synced_version
             self.cluster.forgive(self.name, why)
+
+    def wiped(self) -> None:
+        """Nothing is durable any more."""
+        super().wiped()
+        self.durable_version = self.synced_version = EMPTY
+
+    def copied(self) -> tuple[SimDisk, VersionVector]:
+        """The disk, and what is durable on it."""
+        return self.disk.copy(), self.durable_version
+
+    def put_back(self, copy: tuple[SimDisk, VersionVector], doubt: str | None) -> None:
+        """What is durable is what was then."""
+        disk, version = copy
+        self.disk.restore(disk, doubt)
+        self.durable_version = self.synced_version = version
 
     def started_over(self) -> None:
         """The core has another log: who waits for the disk waits for positions that mean nothing any more."""
@@ -201,6 +214,7 @@ class SimNode(SimHost[MultiMaster]):
         holders = cluster.holders(dot)
         cluster.history.add(Acknowledged(cluster.world.now_ms, self.name, dot, count, holders))
         self.note("acked", dot, count)
+        cluster.acknowledged(self, dot)
 
     def committed(self, persist: Persist) -> None:
         """Note what is on the disk now, and answer the writers who waited for it."""

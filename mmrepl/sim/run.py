@@ -22,7 +22,7 @@ from mmrepl.sim.diagram import Diagram
 from mmrepl.sim.faults import Faults
 from mmrepl.sim.history import Jumped, Place, Queues, Quiet
 from mmrepl.sim.mix import Mix, Options, draw
-from mmrepl.sim.node import Settings
+from mmrepl.sim.node import Settings, SimNode
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.topology import diameter
 from mmrepl.sim.workload import Workload, tables
@@ -146,7 +146,7 @@ class Run:
         fired[f"{len(mix.names)} nodes"] += 1
         fired[f"{mix.topology} of nodes"] += 1
 
-    def _live(self, faults: Faults, found: list[Violation]) -> int | None:
+    def _live(self, faults: Faults[SimNode], found: list[Violation]) -> int | None:
         cluster, options = self.cluster, self.options
         tick = self.mix.limits.gossip_tick_ms
         try:
