@@ -25,6 +25,7 @@ from mmrepl.replication.local import LocalCore, Merged
 from mmrepl.replication.opening import open_core
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.flusher import Flusher
+from mmrepl.runtime.group_commit import GroupCommit
 from mmrepl.runtime.outcomes import (
     Change,
     SiblingsEvent,
@@ -91,6 +92,7 @@ class Replica(TableView, TableHost):
         self._wall_ms = clock.wall_ms
         self._lock = threading.RLock()  # guards the core
         self._committing = threading.Lock()  # orders the commits; taken before _lock
+        self._group = GroupCommit(lambda end: self._commit(end, Durability.SYNC), lambda: self._core.durable)
         self._begun: Persist | None = None  # handed to the storage, and not known to be there; under _committing
         self._flusher: Flusher | None = None
         self._listeners: list[Callable[[SiblingsEvent], None]] = []
@@ -410,7 +412,7 @@ class Replica(TableView, TableHost):
         """See to it that everything before *end* is as durable as asked, and that the log stays within its bound."""
         if self._storage is not None:
             if not self._core.answers_at_once(level):
-                self._commit(end, level)
+                self._group.commit(end)
             if level is not Durability.SYNC:
                 self._flush_soon()
         if end >= self._next_look:
