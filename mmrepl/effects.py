@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import msgspec
 from attrs import field, frozen
 
 from mmrepl.ports import Commit, Durability, Storage
@@ -32,17 +33,19 @@ class Persist:
     position: int  # end of the log after this commit
 
 
-@frozen
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """A message for the peer at the other end of *link*. The same message object may stand in several envelopes."""
 
     link: int  # number that the host gave to the connection
     message: object  # one of mmrepl.wire.messages
 
 
-@frozen
-class Effects:
-    """Everything that a core wants done after a turn. Empty is the usual answer when nothing is new."""
+class Effects(msgspec.Struct, frozen=True):
+    """
+    Everything that a core wants done after a turn. Empty is the usual answer when nothing is new.
+
+    (Structs, as messages are: one of these is made in every turn of every node.)
+    """
 
     persist: Persist | None = None
     send: tuple[Envelope, ...] = ()

@@ -113,9 +113,9 @@ class AckMatrix(Generic[MemberT, ViewT]):
 
         Cost: members times entries; meant for every turn or tick, not for every operation.
         """
-        assert own_vector.descends(self._own_vector), (own_vector, self._own_vector)
         if own_vector == self._own_vector:
             return
+        assert own_vector.descends(self._own_vector), (own_vector, self._own_vector)
         self._own_vector, self._stable = own_vector, None
         for row in self._rows.values():
             self._settle(row)
@@ -183,8 +183,9 @@ class AckMatrix(Generic[MemberT, ViewT]):
     def _use(self, row: _Row[ViewT], ack: _Ack[ViewT]) -> None:
         # Both this and what was acknowledged before are true of one member, so what they say together is, too:
         # no need to know which of the two was said first.
-        row.usable = ack.vector if row.usable is None else row.usable.join(ack.vector)
-        self._stable = None
+        joined = ack.vector if row.usable is None else row.usable.join(ack.vector)
+        if joined is not row.usable:  # else it has only said so once more
+            row.usable, self._stable = joined, None
 
     def _settle(self, row: _Row[ViewT]) -> None:
         """Use what waits and has become usable."""

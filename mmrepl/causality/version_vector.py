@@ -78,6 +78,11 @@ class VersionVector(Mapping[NodeId, int]):
         """As of any mapping; the one that is inherited takes a detour over KeyError."""
         return self._counters.get(origin, default)  # type: ignore[call-overload]
 
+    @property
+    def counters(self) -> Mapping[NodeId, int]:
+        """The entries as they lie, in no order that means anything: for loops in which a call costs too much."""
+        return self._counters
+
     def counter(self, origin: NodeId) -> int:
         """Highest counter of *origin*; zero when it is unknown."""
         return self._counters.get(origin, 0)
@@ -120,6 +125,8 @@ class VersionVector(Mapping[NodeId, int]):
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""
         theirs = other._counters
+        if self._counters == theirs:
+            return self
         return VersionVector.unchecked(
             {origin: min(counter, theirs[origin]) for origin, counter in self._counters.items() if origin in theirs}
         )

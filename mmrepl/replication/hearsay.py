@@ -30,6 +30,7 @@ class Hearsay:
 
     def __init__(self, core: MultiMaster) -> None:
         self._core = core
+        self._said: Digest | None = None  # the last one
         self._heard: dict[str, dict[int, VersionVector]] = {}  # member -> view -> what was durable there, newest last
 
     def known(self, name: str) -> VersionVector:
@@ -91,7 +92,9 @@ class Hearsay:
         peer.told, peer.told_ms, peer.told_view = vector, now_ms, self._core.members.view
         needs_acks = len(self._core.members.names()) - 1 > sum(1 for _ in self._core.up())
         digest = Digest(to_wire(vector), self._core.members.view, wall_ms, want=want, needs_acks=needs_acks)
-        self._core._send.append(Envelope(peer.link, digest))
+        if digest != self._said:  # else the same object, so that a host encodes it once
+            self._said = digest
+        self._core._send.append(Envelope(peer.link, self._said))
 
     def vectors(self) -> list[VersionVector]:
         """What is durable at each member, ourselves first."""

@@ -492,8 +492,9 @@ def _from(slices: list[Slice], position: int) -> list[Slice]:
 
 def after(vector: VersionVector, batch: Batch) -> VersionVector:
     """What somebody at *vector* has when the batch was applied."""
-    nodes = batch.node_ids()
-    reached = dict(vector)
-    for ref, first, count, _ in batch.iter_runs():
-        reached[nodes[ref]] = max(reached.get(nodes[ref], 0), first + count - 1)
-    return VersionVector(reached)
+    nodes, reached, flat = batch.node_ids(), dict(vector.counters), iter(batch.runs)
+    for ref, first, count in zip(flat, flat, flat, strict=True):
+        last = first + abs(count) - 1
+        if last > reached.get(nodes[ref], 0):
+            reached[nodes[ref]] = last
+    return VersionVector.unchecked(reached)

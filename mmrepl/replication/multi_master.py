@@ -398,7 +398,8 @@ class MultiMaster:
         self.puller.tick(list(self.up()), now_ms, wall_ms)
         self.look_at_clocks(now_ms)
         self._forget_what_is_stable()
-        self.rejoin.carry_on(self._lacks_nothing())
+        if self.rejoin.carried:
+            self.rejoin.carry_on(self._lacks_nothing())
         self.rejoin.note_confirmed(now_ms)
         self.local.rest(now_ms)
         self._insist(now_ms)
@@ -456,9 +457,8 @@ class MultiMaster:
             self.members.changed = False
             self._view_changed()
             self._note_members()
-            self._send.extend(
-                Envelope(peer.link, self.members.message()) for peer in self.up() if peer.link is not None
-            )
+            message = self.members.message()
+            self._send += [Envelope(peer.link, message) for peer in self.up() if peer.link is not None]
         self._push(now_ms)
         for peer in self.up():
             if peer.ack_at is not None and peer.ack_at <= self.local.durable:
@@ -479,11 +479,14 @@ class MultiMaster:
     def _push(self, now_ms: int) -> None:
         self._pusher.begin_turn()
         self._more = False
+        durable, ack = self.local.durable_vector, bool(self.waiters)
         for peer in self.up():
             if not peer.live or peer.congested or peer.link is None:
                 continue
+            if peer.idle_at[0] is peer.sent and peer.idle_at[1] is durable:
+                continue
             try:
-                frames = self._pusher.push(peer, ack=bool(self.waiters))
+                frames = self._pusher.push(peer, ack=ack)
             except LogTruncated:
                 self.intake.offer_snapshot(peer, now_ms)
                 continue

@@ -45,11 +45,11 @@ class Pusher:
 
         Raises LogTruncated when the log does not reach back far enough.
         """
-        have, durable = peer.sent.counter, self._local.durable_vector.counter
+        have, durable = peer.sent.counters.get, self._local.durable_vector.counters.get
         slices: list[Slice] = []
         for columns in self._local.store.log.columns:
             origin = columns.origin
-            first, last = have(origin) + 1, durable(origin)
+            first, last = have(origin, 0) + 1, durable(origin, 0)
             if first > last or not (self._own(origin) or (peer.eager and origin not in peer.pruned)):
                 continue
             if first < columns.base:
@@ -67,11 +67,15 @@ class Pusher:
         return made
 
     def _assumes(self, batch: Batch, until: int) -> Vector:
-        stands_on = {columns.origin: columns.last_before(until) for columns in self._local.store.log.columns}
-        nodes = batch.node_ids()
-        for ref, first, _, _ in reversed(list(batch.iter_runs())):
-            stands_on[nodes[ref]] = first - 1
-        return [(origin.name, origin.incarnation, counter) for origin, counter in stands_on.items() if counter]
+        log = self._local.store.log
+        whole = until >= log.end
+        stands_on: dict[tuple[str, int], int] = {
+            columns.origin: columns.head if whole else columns.last_before(until) for columns in log.columns
+        }
+        runs = batch.runs
+        for at in range(len(runs) - 3, -1, -3):  # the first run of an origin decides
+            stands_on[batch.origins[runs[at]]] = runs[at + 1] - 1
+        return [(*origin, counter) for origin, counter in stands_on.items() if counter]
 
     def push(self, peer: Peer, *, ack: bool) -> list[Delta]:
         """
@@ -80,13 +84,10 @@ class Pusher:
         Raises LogTruncated: what it lacks is gone from the log, and it needs a snapshot.
         """
         frames: list[Delta] = []
-        durable = self._local.durable_vector
-        if peer.idle_at[0] is peer.sent and peer.idle_at[1] is durable:
-            return frames
         for _ in range(FRAMES_A_TURN):
             slices = self.wanted(peer)
             if not slices:
-                peer.idle_at = (peer.sent, durable)
+                peer.idle_at = (peer.sent, self._local.durable_vector)
                 break
             delta = self.frame(slices, ack=ack)
             frames.append(delta)

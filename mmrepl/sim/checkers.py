@@ -81,17 +81,17 @@ def convergence(history: History) -> list[Violation]:
 
 def no_lost_update(history: History) -> list[Violation]:
     """Every acknowledged write is live in the end, was overwritten by one that had seen it, or lost to it by policy."""
-    return [violation for violation in _judge_finals(history) if violation.checker == "no_lost_update"]
+    return [violation for violation in history.once(_judge_finals) if violation.checker == "no_lost_update"]
 
 
 def no_zombie(history: History) -> list[Violation]:
     """What was overwritten or deleted by a write that had seen it stays dead, everywhere."""
-    return [violation for violation in _judge_finals(history) if violation.checker == "no_zombie"]
+    return [violation for violation in history.once(_judge_finals) if violation.checker == "no_zombie"]
 
 
 def exact_reads(history: History) -> list[Violation]:
     """Every single read shows what follows from the writes that its node had applied: neither more nor less."""
-    rules = Rules(history)
+    rules = history.once(Rules)
     found: list[Violation] = []
     for index, event in enumerate(history.events):
         if isinstance(event, Shown):
@@ -323,12 +323,16 @@ def check_all(history: History, only: Iterable[str] | None = None) -> list[Viola
 
 
 def _judge_finals(history: History) -> list[Violation]:
-    rules = Rules(history)
+    rules = history.once(Rules)
     found: list[Violation] = []
     finals = history.finals()
+    alive: dict[VersionVector, dict[Place, list[Wrote]]] = {}  # once for all that have the same
     for final in finals:
+        expected = alive.setdefault(final.version, {})
         for place in sorted(set(rules.places) | final.siblings.keys()):
-            problem = rules.compare(place, final.siblings.get(place, ()), rules.live(place, final.version))
+            if place not in expected:
+                expected[place] = rules.live(place, final.version)
+            problem = rules.compare(place, final.siblings.get(place, ()), expected[place])
             if problem is not None:
                 found.append(Violation(problem[0], problem[1], node=final.node, place=place))
     for write in rules.gone(finals[0].version) if finals else ():

@@ -47,15 +47,18 @@ class Dialler:
                     continue
                 dial = self.dials.get(address)
                 if dial is None:
-                    limits = core.limits
-                    backoff = Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, node._rng)
-                    dial = self.dials[address] = Dial(backoff)
+                    dial = self.dials[address] = self._dial()
                 if address in connected:
-                    dial.backoff.reset()
+                    if dial.backoff.attempts:
+                        dial.backoff.reset()
                 elif not dial.busy and now >= dial.not_before_ms:
                     dial.busy = True
                     stage.network.dial(node.name, address, partial(self._failed, life, address))
         stage.world.after(LOOK_MS, self.look, life)
+
+    def _dial(self) -> Dial:
+        limits = self._node.running.limits
+        return Dial(Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._node._rng))
 
     def _failed(self, life: int, address: str, why: str) -> None:
         del why

@@ -9,14 +9,16 @@ Times are milliseconds since the run began; *node* is a name, for the incarnatio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, TypeVar, cast
 
 from attrs import define, field, frozen
 
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.types import NodeId
+
+T = TypeVar("T")
 
 Place: TypeAlias = tuple[str, str]
 """A table and a key."""
@@ -198,10 +200,19 @@ class History:
     keeping: set[str] = field(factory=set)  # tables whose resolver does not
     default_selects: bool = True  # of all tables that are not named
     max_drift_ms: int = 5 * 60_000  # how far ahead a stamp may be
+    _made: dict[Callable[[History], Any], tuple[int, Any]] = field(factory=dict, init=False, eq=False, repr=False)
 
     def add(self, event: Event) -> None:
         """Note what happened."""
         self.events.append(event)
+
+    def once(self, make: Callable[[History], T]) -> T:
+        """What *make* makes of the events; remembered until there are more of them."""
+        count, made = self._made.get(make, (-1, None))
+        if count != len(self.events):
+            made = make(self)
+            self._made[make] = len(self.events), made
+        return cast("T", made)
 
     def selects(self, table: str) -> bool:
         """Whether the resolver of *table* only selects, so that a loser may be dropped once it is stable."""

@@ -204,9 +204,9 @@ class SimHost(Generic[CoreT]):
             self.stage.crashed(self)
 
     def _take_turn(self, core: CoreT) -> None:
-        clock = self.clock
+        now, wall = self.clock.monotonic_ms(), self.clock.wall_ms()
         while True:
-            effects = core.ready(clock.monotonic_ms(), clock.wall_ms(), may_persist=self._committing is None)
+            effects = core.ready(now, wall, may_persist=self._committing is None)
             if effects.persist is not None:
                 self._commit(effects.persist)
             for envelope in effects.send:
@@ -218,7 +218,8 @@ class SimHost(Generic[CoreT]):
             for event in effects.notify:
                 self._step()
                 self.notified(event)
-            if not effects:
+            # Unless something came of it, the core has nothing to add; where it has more to send, it says so by a time.
+            if not effects or not (self._turn_due or effects.close or effects.wake_at == now):
                 break
         self.looked()
         if effects.wake_at is not None:

@@ -189,7 +189,7 @@ class SimNode(SimHost[MultiMaster]):
         """See what became part of the store, and how much of what came early is held."""
         assert self._watch is not None
         self._watch.look(via=via)
-        peer = self.running.peers.get(via)
+        peer = self.running.peers.get(via) if via else None
         if peer is not None and peer.held_bytes > self.held_bytes_max:
             self.held_bytes_max = peer.held_bytes
 

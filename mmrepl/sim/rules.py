@@ -89,6 +89,8 @@ class Rules:
             (index, write) for index, write in self._by_place.get(place, ())
             if (until is None or index < until) and version.covers(write.dot) and self._is_it(index, write, node, until)
         ]  # fmt: skip
+        if len(applied) < 2:
+            return [write for _, write in applied]
         return [
             write for index, write in applied
             if not any(later > index and other.context.covers(write.dot) for later, other in applied)

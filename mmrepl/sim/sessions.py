@@ -14,6 +14,7 @@ from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.sim.history import Applied, Became, History, Jumped, Place, Shown, Stopped, Wrote
 from mmrepl.sim.rules import Violation
+from mmrepl.types import NodeId
 
 
 def read_your_writes(history: History) -> list[Violation]:
@@ -81,14 +82,14 @@ def writes_follow_reads(history: History) -> list[Violation]:
 def _follows(history: History, name: str, *, reads: bool) -> list[Violation]:
     needs: dict[Dot, VersionVector] = {}
     seen: dict[tuple[str, int], VersionVector] = {}
-    now: dict[str, VersionVector] = {}
+    now: dict[str, dict[NodeId, int]] = {}
     found: list[Violation] = []
     for event in history.events:
         if isinstance(event, Stopped | Became):
             for key in [key for key in seen if key[0] == event.node]:
                 del seen[key]
         if isinstance(event, Became | Jumped):
-            now[event.node] = event.version
+            now[event.node] = dict(event.version.counters)
         elif isinstance(event, Shown) and event.session and reads:
             key = (event.node, event.session)
             seen[key] = seen.get(key, EMPTY).join(event.version)
@@ -98,14 +99,21 @@ def _follows(history: History, name: str, *, reads: bool) -> list[Violation]:
                 needs[event.dot] = seen.get(key, EMPTY)
                 if not reads:
                     seen[key] = seen.get(key, EMPTY).including(event.dot)
-            now[event.node] = now.get(event.node, EMPTY).including(event.dot)
+            _include(now, event.node, *event.dot)
         elif isinstance(event, Applied):
             for counter in range(event.first, event.last + 1):
-                dot = Dot(event.origin, counter)
-                if not now.get(event.node, EMPTY).descends(needs.get(dot, EMPTY)):
+                need = needs.get(Dot(event.origin, counter), EMPTY).counters
+                have = now.get(event.node, {})
+                if any(have.get(origin, 0) < needed for origin, needed in need.items()):
                     text = (
-                        f"applied {dot}, and not yet all that its session had {'read' if reads else 'written'} before"
+                        f"applied {event.origin}:{counter}, and not yet all that its session had"
+                        f" {'read' if reads else 'written'} before"
                     )
                     found.append(Violation(name, text, event.at_ms, event.node))
-                now[event.node] = now.get(event.node, EMPTY).including(dot)
+                _include(now, event.node, event.origin, counter)
     return found
+
+
+def _include(now: dict[str, dict[NodeId, int]], node: str, origin: NodeId, counter: int) -> None:
+    have = now.setdefault(node, {})
+    have[origin] = max(have.get(origin, 0), counter)

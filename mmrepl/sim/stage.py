@@ -125,8 +125,9 @@ class Stage(ABC, Generic[HostT]):
 
     def addresses_beside(self, node: HostT) -> list[str]:
         """Where the neighbours of a node are, by the edges, in order."""
-        beside = {other for edge in self.edges if node.name in edge for other in edge} - {node.name}
-        return sorted(self.nodes[name].address for name in beside if name in self.nodes)
+        nodes, name = self.nodes, node.name
+        beside = {other if one == name else one for one, other in self.edges if name in (one, other)}
+        return sorted(nodes[other].address for other in beside if other in nodes)
 
     # -- what happens to nodes
 

@@ -36,11 +36,14 @@ class World:
     def at(self, time_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Do something at that time; if it has passed, as soon as what is planned for now is done."""
         self._serial += 1
-        heappush(self._heap, (max(time_ms, self.now_ms), self._serial, action, arguments))
+        if time_ms < self.now_ms:  # noqa: PLR1730 - the call of `max` costs more
+            time_ms = self.now_ms
+        heappush(self._heap, (time_ms, self._serial, action, arguments))
 
     def after(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
-        """Do something when *delay_ms* have passed."""
-        self.at(self.now_ms + delay_ms, action, *arguments)
+        """Do something when *delay_ms* have passed, which is not negative."""
+        self._serial += 1
+        heappush(self._heap, (self.now_ms + delay_ms, self._serial, action, arguments))
 
     def run_until(self, time_ms: int) -> None:
         """Do everything that is planned up to *time_ms*, that included, in order; the time is *time_ms* then."""

@@ -105,9 +105,9 @@ class Journal:
 
     def take(self) -> Commit | None:
         """Everything new as one commit, or None. Marks it as handed out. Cost: proportional to what is new."""
-        if not self.pending():
-            return None
         log, new = self.store.log, self._new
+        if self.persisted >= log.end and not new:
+            return None
         while self.persisted < log.end:
             first, end = self.persisted, min(log.end, self.persisted + COMMIT_OPERATIONS)
             slices = log.range(first, end)
