@@ -8,8 +8,12 @@ from mmrepl.wire.greeting import CODES, NAME_BYTES, Refusal, check_hello, node_o
 from mmrepl.wire.messages import Hello
 
 __all__ = [
-    "CODES", "NAME_BYTES", "Refusal", "check_hello", "node_of", "policy_differences", "prove", "proven", "shown",
+    "CODES", "NAME_BYTES", "QUIET_CODES", "Refusal", "check_hello", "node_of", "policy_differences", "prove", "proven",
+    "shown",
 ]  # fmt: skip
+
+QUIET_CODES = ("duplicate", "self", "early", "leaving")
+"""Refusals that are nobody's fault, and of which status says nothing."""
 
 
 def policy_differences(ours: Hello, theirs: Hello) -> list[str]:

@@ -64,6 +64,7 @@ class Identity:
         """Set aside what *seen* does not cover, and begin again as a new incarnation (see `rejoin`)."""
         node = new_incarnation(self._core.local.store.node.name, self._core._rng)
         self._core.rejoin.start_over(seen, node, is_old_copy=is_old_copy)
+        self._core.rejoin.born_ms = self._core.ticked_ms
         self._core.local.demand(self._core.options.durability)
         self._core.members.became(self._core.local.store.node)
         self._core.transfers.incoming = self._core.transfers.whole = None

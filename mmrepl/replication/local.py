@@ -29,6 +29,7 @@ from mmrepl.errors import DeltaGap, FrameError, IdentityLost, LogTruncated, Stam
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
 from mmrepl.ports import Durability, Rng
+from mmrepl.replication.continuity import CONTINUED
 from mmrepl.replication.mark import Mark
 from mmrepl.store.journal import Journal
 from mmrepl.store.snapshot import Capture, capture, install
@@ -64,8 +65,11 @@ class LocalCore:
     when one is needed.
     """
 
-    def __init__(self, store: Store, journal: Journal | None = None, rng: Rng | None = None) -> None:
+    def __init__(
+        self, store: Store, journal: Journal | None = None, rng: Rng | None = None, continues: tuple[NodeId, ...] = ()
+    ) -> None:
         self.store = store
+        self.continues = continues  # earlier incarnations whose memory this one has (`mmrepl.replication.continuity`)
         self._rng = rng
         self._head_at_opening = store.own.head  # what was minted above this, this run of the process has minted
         self.doubt: str | None = None  # why this node took a new incarnation since its process began
@@ -187,6 +191,13 @@ class LocalCore:
         else:
             self.journal.become(node)
         self._head_at_opening = 0
+        self._break_off()
+
+    def _break_off(self) -> None:
+        """We are nobody that we were before."""
+        if self.continues and self.journal is not None:
+            self.journal.note(CONTINUED, None)
+        self.continues = ()
 
     @property
     def minted_count(self) -> int:
@@ -231,6 +242,7 @@ class LocalCore:
             self.is_settled = False
             self.journal.rewrite()
             self.mark.take_back(self.journal)
+        self._break_off()
 
     def upkeep(self, *, position: int) -> bool:
         """Cut the log before *position*, or rewrite small batches. Returns whether the next commit has to do it."""

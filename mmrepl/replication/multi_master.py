@@ -25,7 +25,7 @@ from mmrepl.effects import Effects, Envelope
 from mmrepl.errors import FrameError, LogTruncated, PeerError, UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogGauge, LogPolicy
 from mmrepl.ports import Durability, Rng
-from mmrepl.replication.greeting import Refusal, node_of, shown
+from mmrepl.replication.greeting import QUIET_CODES, Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.identity import Identity
 from mmrepl.replication.intake import Intake
@@ -34,7 +34,7 @@ from mmrepl.replication.membership import Membership
 from mmrepl.replication.peer import Link, Peer, PeerChanged, PeerState
 from mmrepl.replication.pull import FRUITLESS, Puller
 from mmrepl.replication.push import FRAMES_A_TURN, Pusher
-from mmrepl.replication.reception import Reception
+from mmrepl.replication.reception import GREETING_MS, Reception
 from mmrepl.replication.rejoin import Rejoin
 from mmrepl.replication.transfer import Transfers
 from mmrepl.replication.waiters import Acknowledged, Waiters
@@ -63,9 +63,6 @@ COMPLAINTS = 32
 
 SILENCE_MS = 10_000
 """A connection on which nothing has come for so long is closed; its address is dialled again."""
-
-GREETING_MS = 5_000
-"""A connection must have said hello, and proven itself, within so long."""
 
 
 @frozen(kw_only=True)
@@ -102,7 +99,7 @@ class MultiMaster:
         self.acks: AckMatrix[str, int] = AckMatrix(self.members.name, self.members.view)
         self.waiters = Waiters()
         self.transfers = Transfers(local)
-        self.rejoin = Rejoin(local, meta)
+        self.rejoin = Rejoin(local, meta, now_ms)
         self.identity = Identity(self)
         self.intake = Intake(self)
         self.puller = Puller(local, self.limits, self.intake.apply, self._want, self.intake.install, self._blame)
@@ -119,7 +116,7 @@ class MultiMaster:
         self._insisted_count = 0
         self._insist_after_ms = 0
         self._more = False  # whether a peer has more to get than a turn gives
-        self._ticked_ms = now_ms
+        self.ticked_ms = now_ms
         self._log = LogGauge(options.log)
         self._next_look = 0  # position of the log at which its policy is asked again
         self._wall_ms = 0  # as it was told last
@@ -224,7 +221,7 @@ class MultiMaster:
             elif isinstance(message, Acks):
                 self.hearsay.acks(message)
             elif isinstance(message, Members):
-                self._members(message)
+                self._members(peer, message)
             elif isinstance(message, Leave):
                 if self.members.is_member(peer.name):
                     self.members.remove(peer.name)
@@ -248,7 +245,7 @@ class MultiMaster:
                 self.identity.begin_again(seen, is_old_copy=message.code == "equivocation")
         self._close.append((link.number, text))
         self.disconnected(link.number, text, now_ms)
-        if message.code not in ("duplicate", "self", "leaving"):
+        if message.code not in QUIET_CODES:
             self._complain(f"{shown(name)} refused us: {text}")
         self._notify.append(PeerChanged(name, PeerState.GONE, text))
 
@@ -270,7 +267,7 @@ class MultiMaster:
         self.complaints.append(text)
 
     def _refuse(self, link: Link, refusal: Refusal) -> None:
-        if refusal.code not in ("duplicate", "self", "leaving"):
+        if refusal.code not in QUIET_CODES:
             self._complain(f"{refusal.code}: {refusal.text}")
         self._send.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
         self._close.append((link.number, f"{refusal.code}: {refusal.text}"))
@@ -278,12 +275,12 @@ class MultiMaster:
 
     # -- what peers say
 
-    def _members(self, message: Members) -> None:
+    def _members(self, peer: Peer, message: Members) -> None:
         self.members.merge(message)
         own = self.members.entries[self.members.name]
         node = self.local.store.node
         if any((entry.name, entry.incarnation, entry.removed) == (*node, False) for entry in message.entries):
-            self.rejoin.admit()
+            self.rejoin.admit(peer.node)
         gone = own.removed and own.incarnation == node.incarnation
         for link in [link for link in self._links.values() if link.peer is not None]:
             assert link.theirs is not None
@@ -384,9 +381,9 @@ class MultiMaster:
 
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time has passed: notice what is missing, who is silent, what is stable. Sooner or later does no harm."""
-        if now_ms - self._ticked_ms < self.limits.gossip_tick_ms:
+        if now_ms - self.ticked_ms < self.limits.gossip_tick_ms:
             return
-        self._ticked_ms, self._wall_ms = now_ms, wall_ms
+        self.ticked_ms, self._wall_ms = now_ms, wall_ms
         for link in list(self._links.values()):
             if link.peer is None and now_ms - link.opened_ms > GREETING_MS:
                 self._refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
@@ -468,7 +465,7 @@ class MultiMaster:
             done = self.waiters.satisfied(self.hearsay.vectors(), self.members.count)
             self._notify.extend(Acknowledged(token) for token in done)
         persist = self.local.take_persist() if may_persist else None
-        wake_at = now_ms if self._more else self._ticked_ms + self.limits.gossip_tick_ms
+        wake_at = now_ms if self._more else self.ticked_ms + self.limits.gossip_tick_ms
         effects = Effects(
             persist, tuple(self._send), tuple(self._close), tuple(self._notify),
             wake_at,

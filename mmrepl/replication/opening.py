@@ -14,11 +14,12 @@ from typing import Final
 
 from mmrepl.errors import StoreForeign
 from mmrepl.ports import Rng, Storage
+from mmrepl.replication.continuity import CONTINUED, CONTINUED_MAX, continued, encoded
 from mmrepl.replication.local import LocalCore, new_incarnation
 from mmrepl.resolvers import Resolver
 from mmrepl.store.journal import MARK, Journal, load, saved_node
 from mmrepl.store.store import Store
-from mmrepl.types import DEFAULT_LIMITS, Limits
+from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
 
 UNFINISHED: Final = (
     "its process ended while writes of level batch or none were answered before they were on disk: "
@@ -58,6 +59,7 @@ def open_core(
         limits=limits,
         retain=retain,
     )
+    continues: tuple[NodeId, ...] = ()
     if node is None:
         journal = Journal(store)
         journal.note_state()
@@ -66,8 +68,12 @@ def open_core(
         if MARK in loaded.meta:
             doubt = doubt or UNFINISHED
             journal.note(MARK, None)
+        continues = continued(loaded.meta)
         if doubt is not None:
+            # What the process had not yet written nobody was told of. Of what the disk lost, nobody can say that.
+            continues = (*continues, node)[-CONTINUED_MAX:] if loaded.doubt is None else ()
+            journal.note(CONTINUED, encoded(continues))
             journal.become(new_incarnation(name, rng))
-    core = LocalCore(store, journal, rng)
+    core = LocalCore(store, journal, rng, continues)
     core.doubt = doubt if node is not None else None
     return core, loaded.meta, core.doubt

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from mmrepl.replication.multi_master import MultiMaster
 
 
+GREETING_MS = 5_000
+"""A connection must have said hello, and proven itself, within so long; and a newcomer have heard who is a member."""
+
+
 class Reception:
     """The door of a core. Keeps nothing of its own: links and peers are the core's."""
 
@@ -51,7 +55,7 @@ class Reception:
             compressions=list(core.options.compressions),
             max_drift_ms=core.limits.max_drift_ms,
             secured=core.options.secret is not None,
-            members=[(entry.name, entry.incarnation) for entry in core.members.active()],
+            members=[*core.rejoin.admitted_by, *core.local.continues, store.node],
             admitted=core.rejoin.admitted,
         )
         self._core._links[link] = Link(link, dialled, hello, now_ms)
@@ -90,7 +94,7 @@ class Reception:
         peer = self._core.peers.get(theirs.name)
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
         if refusal is None and not self._belongs(link, theirs):
-            refusal = self._uninvited(link, theirs)
+            refusal = self._uninvited(link, theirs, now_ms)
         if refusal is not None:
             self._core._refuse(link, refusal)
             return
@@ -184,26 +188,27 @@ class Reception:
         Who is expected is welcome with all that it has: while we waited for it, nobody has forgotten anything. But the
         configuration may have come to name somebody since, and then it is a stranger as others are.
 
-        A newcomer may meet a member of its new cluster before it is told who belongs to that: they have a member in
-        common, and the other was admitted. Without this a newcomer would ask the whole cluster to rejoin *it*. That it
-        takes *us* for a member proves nothing: it may have been admitted by another newcomer, and we have refused it.
+        A newcomer may meet members of its new cluster before they have heard of it. It names those who hold it for a
+        member; one that we know for a member is enough, for without it nobody forgets anything, and it does not do so
+        without the newcomer. That it names *us* proves nothing: we would know. And it names the incarnations that it
+        continues: with the memory of a member it is that member.
         """
         members, own = self._core.members, self._core.local.store.node
         if members.has(node_of(theirs)):
             return True
         if members.expected & {theirs.address, link.dialled} and not self._core.rejoin.has_forgotten:
             return True
-        return theirs.admitted and any(
-            members.has(NodeId(*member)) for member in theirs.members if NodeId(*member) != own
-        )
+        return any(members.has(NodeId(*member)) for member in theirs.members if NodeId(*member) != own)
 
-    def _uninvited(self, link: Link, theirs: Hello) -> Refusal | None:
+    def _uninvited(self, link: Link, theirs: Hello, now_ms: int) -> Refusal | None:
         """
         A stranger that holds writes which we have not seen has to rejoin (see the design page).
 
         Unless nothing was ever forgotten here, and nobody is here but us. Where we are alone and did forget, and it
         belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first. An earlier
         incarnation of it is nobody: else two that both lost their memories would refuse each other for ever.
+
+        A newcomer asks nobody to rejoin: it has met a member, and will be told in a moment who belongs to the cluster.
         """
         core = self._core
         alone, vector = core.members.is_alone(theirs.name), from_wire(theirs.vector)
@@ -211,6 +216,10 @@ class Reception:
             return None
         if core.local.durable_vector.descends(vector):
             return self._late(link, theirs)
+        if not alone and not core.rejoin.admitted and not core.rejoin.has_forgotten:
+            if now_ms - core.rejoin.born_ms >= GREETING_MS:
+                return None  # whoever we have met does not answer any more
+            return Refusal("early", f"{core.members.name!r} does not know yet who belongs to its cluster")
         if alone and (theirs.admitted or theirs.name > core.members.name):
             core.identity.start_over(vector)
             return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")

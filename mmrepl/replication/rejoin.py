@@ -30,6 +30,9 @@ FORGOTTEN = "forgotten"
 CONFIRMED = "confirmed"
 ADMITTED = "admitted"
 
+ADMITTED_BY_MAX = 64
+"""Of so many, the latest ones, it is remembered that they hold us for a member. One is enough."""
+
 CONFIRMED_MS = 10_000
 """How often it is written down how much of what we wrote others have: late is safe, it only makes more suspect."""
 
@@ -47,19 +50,29 @@ class Carried(msgspec.Struct, array_like=True, frozen=True):
 
 
 _decoder = msgspec.msgpack.Decoder(list[Carried])
+_admitted_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, int], list[tuple[str, int]]])
 _confirmed_decoder = msgspec.msgpack.Decoder(tuple[int, int])
+
+
+def _admitted_by(meta: dict[str, bytes], ours: tuple[NodeId, ...]) -> list[NodeId]:
+    """Who had said that one of *ours* is a member."""
+    if ADMITTED not in meta:
+        return []
+    node, by = _admitted_decoder.decode(meta[ADMITTED])
+    return [NodeId(*other) for other in by] if NodeId(*node) in ours else []
 
 
 class Rejoin:
     """What a node remembers of its identity since it was opened, and what it carries."""
 
-    def __init__(self, local: LocalCore, meta: dict[str, bytes]) -> None:
+    def __init__(self, local: LocalCore, meta: dict[str, bytes], now_ms: int = 0) -> None:
         self._local = local
+        self.born_ms = now_ms  # when we began to be who we are, or this run of the process did
         self._noted = 0  # what was remembered of `confirmed` last
         self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
         self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
         self.opened()
-        self.admitted = meta.get(ADMITTED) == str(local.store.node).encode()  # a member has said that we are one
+        self.admitted_by: list[NodeId] = _admitted_by(meta, (local.store.node, *local.continues))
         if CONFIRMED in meta:
             incarnation, counter = _confirmed_decoder.decode(meta[CONFIRMED])
             self._confirmed = counter if incarnation == local.store.node.incarnation else 0
@@ -69,13 +82,20 @@ class Rejoin:
         self._opened_at = self._local.store.own.head
         self._confirmed = 0  # so many of our writes some peer has said to have, in any run
         self._confirmed_noted_ms = 0
-        self.admitted = False
+        self.admitted_by = []
 
-    def admit(self) -> None:
-        """Another member says that we are one, in this incarnation."""
-        if not self.admitted:
-            self.admitted = True
-            self._note(ADMITTED, str(self._local.store.node).encode())
+    @property
+    def admitted(self) -> bool:
+        """Whether somebody holds us for a member of the cluster, in this incarnation or one that it continues."""
+        return bool(self.admitted_by)
+
+    def admit(self, by: NodeId) -> None:
+        """*by* holds us for a member of the cluster: without our acknowledgement it forgets nothing."""
+        if by not in self.admitted_by:
+            others = [node for node in self.admitted_by if node.name != by.name]
+            self.admitted_by = [*others, by][-ADMITTED_BY_MAX:]
+            entry = self._local.store.node, self.admitted_by
+            self._note(ADMITTED, msgspec.msgpack.encode(entry))
 
     def confirmed(self, counter: int) -> None:
         """A peer has our writes up to *counter*, no more than we made."""

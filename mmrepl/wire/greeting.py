@@ -30,6 +30,7 @@ class Refusal:
 CODES = (
     "protocol", "cluster", "mode", "secret", "self", "name-in-use", "duplicate", "limit", "blocked", "silent",
     "rejoin",  # you are no member, and hold writes that nobody here has seen: start over, keeping them
+    "early",  # I am new here, and do not know yet who belongs to the cluster: come back in a moment
     "clock",  # you are new here, and your clock is too late for what you write to come after what was deleted here
     "equivocation",  # you run on an old copy of your store: start over, keeping what you wrote since
     "removed",  # you were taken out of the cluster

@@ -55,7 +55,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     compressions: list[str]  # what we can read, in order of preference
     max_drift_ms: int  # how far ahead a stamp may be for us
     secured: bool  # whether a Proof follows and one is wanted
-    members: list[tuple[str, int]]  # who belongs to the cluster, as far as the sender knows: name, incarnation
+    members: list[tuple[str, int]]  # the sender, whom else it continues, and who holds it for a member of the cluster
     admitted: bool  # whether some other member has said that the sender, in this incarnation, is one
     mode: str = "multi-master"  # or "single-master": nodes of two modes part
     client: str = ""  # where this node serves clients, for redirecting them; empty if nowhere

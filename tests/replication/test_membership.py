@@ -557,11 +557,67 @@ def test_that_a_stranger_takes_us_for_a_member_proves_nothing():
     world.connect("paris", "tokyo")
     world.run(500)
     assert tokyo.core.rejoin.admitted
-    assert tokyo.core.members.has(world["lima"].node)
+    tokyo.core.rejoin.admit(world["lima"].node)
     before = tokyo.node
     world.connect("tokyo", "lima")
     world.run(300)
     assert tokyo.node != before
+
+
+def test_whoever_was_admitted_by_one_that_has_left_is_a_stranger():
+    """
+    Paris let oslo in, and before anybody else heard of it paris started over, and forgot.
+
+    Nobody waits for oslo's acknowledgement then: a deletion may be forgotten that it has never heard of.
+    """
+    world = meshed("lima", "paris", "tokyo", options={"cut_operations": 1})
+    for other in ("lima", "tokyo"):
+        world.cut("paris", other)
+    oslo = world.add("oslo")
+    world.connect("oslo", "paris")
+    world.run(500)
+    assert oslo.core.rejoin.admitted_by == [world["paris"].node]
+    oslo.put("k", "unseen")
+    world.cut("oslo", "paris")
+    world["paris"].wipe()
+    world.connect("paris", "lima")
+    world.connect("paris", "tokyo")
+    world["lima"].put("k", 1)
+    world["lima"].delete("k")
+    world.run(5000)
+    assert world["lima"].core.rejoin.has_forgotten
+    before = oslo.node
+    world.connect("oslo", "lima")
+    world.run(300)
+    assert oslo.node != before
+
+
+def test_a_newcomer_asks_nobody_to_rejoin():
+    """It has met a member, which has not told it yet who the others are: whoever comes first has to come again."""
+    world = meshed("lima", "paris")
+    world["lima"].put("k", 1)
+    world.settle()
+    oslo = world.add("oslo")
+    oslo.core.members.met(NodeId("tokyo", 1), "tokyo:1", "")
+    nodes = {name: site.node for name, site in world.sites.items()}
+    world.connect("oslo", "paris")
+    world.run(300)
+    assert not world.between("oslo", "paris")
+    assert not world["paris"].core.complaints, "it is nobody's fault"
+    assert {name: site.node for name, site in world.sites.items()} == nodes
+
+
+def test_a_newcomer_whose_sponsor_is_gone_does_not_wait_for_ever():
+    """It has nothing that anybody's writes could disagree with."""
+    world = meshed("lima", "paris")
+    world["lima"].put("k", 1)
+    world.settle()
+    oslo = world.add("oslo")
+    oslo.core.members.met(NodeId("tokyo", 1), "tokyo:1", "")
+    world.run(6000)
+    world.connect("oslo", "paris")
+    world.settle()
+    assert oslo.get("k") == 1
 
 
 def test_a_hostile_claim_to_more_of_our_counter_costs_incarnations_but_a_bounded_number():
