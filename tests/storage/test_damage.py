@@ -11,14 +11,25 @@ import pytest
 
 from mmrepl.errors import StorageError, StoreCorrupt, StoreForeign, StoreLocked, StoreTooNew
 from mmrepl.ports import Commit, Durability
+from mmrepl.storage import identity, verify
 from mmrepl.storage import sqlite_schema as schema
-from mmrepl.storage import verify
 from mmrepl.storage.verify import PROBLEMS_MAX, Report
 from mmrepl.testing.storage_suite import State, state
 from tests.storage.places import SqlitePlace, names
 
 SYNC = Durability.SYNC
 SEED = 20250101
+
+
+@pytest.fixture(autouse=True)
+def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However long a test takes, it is damage that is found here and nothing else.
+
+    The tests write over the file long after its last commit, which is a doubt of its own when it is later than the margin
+    (tests/storage/test_doubt.py): on a machine under load some of them were told that instead.
+    """
+    monkeypatch.setattr(identity, "MARGIN_MS", 1 << 50)
 
 
 def filled(tmp_path: Path, *, crashed: bool = False) -> tuple[SqlitePlace, State]:
