@@ -126,6 +126,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         Raises:
             FrameError: what is wrong. Cost: proportional to the batch, at C speed.
         """
+        if self._is_plain_one(limits):
+            return
         count = len(self.keys)
         if not len(self.stamps) == len(self.payloads) == count:
             raise FrameError(f"columns of {count} keys, {len(self.stamps)} stamps, {len(self.payloads)} payloads")
@@ -160,6 +162,30 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
             self._check_columns(limits)
         if self.contexts:
             self._check_contexts(limits)
+
+    def _is_plain_one(self, limits: Limits) -> bool:
+        """Whether this is one plain operation, in order, and small: most frames of a live stream are."""
+        if self.contexts or self.table_runs or len(self.runs) != 3:
+            return False
+        if not len(self.origins) == len(self.tables) == len(self.keys) == len(self.stamps) == len(self.payloads) == 1:
+            return False
+        (ref, first, size), (name, incarnation), key, payload = (
+            self.runs,
+            self.origins[0],
+            self.keys[0],
+            self.payloads[0],
+        )
+        return (
+            ref == 0
+            and size == 1
+            and 1 <= first < COUNTER_MAX
+            and 0 <= incarnation < 1 << 63
+            and 0 < len(name) <= limits.key_bytes // 4  # of characters; each is four bytes at most
+            and len(self.tables[0]) <= limits.key_bytes // 4
+            and 0 < len(key) <= limits.key_bytes // 4
+            and 0 <= self.stamps[0] < 1 << 63
+            and (payload is None or (0 < len(payload) <= limits.value_bytes and payload != VOID))
+        )
 
     def _check_columns(self, limits: Limits) -> None:
         longest = max(map(len, self.keys))

@@ -206,14 +206,14 @@ class OpLog:
 
         Cost: proportional to the answer; column slices where an origin stands alone or nothing was buried.
         """
-        if len(slices) == 1 and (batch := self._plain_batch(*slices[0])) is not None:
+        if len(slices) == 1 and (batch := self.plain_batch(*slices[0])) is not None:
             return batch
         build = _BatchBuilder(self, until)
         for columns, first, last in _in_log_order(slices):
             build.add(columns, first, last)
         return build.batch()
 
-    def _plain_batch(self, columns: Columns, first: int, last: int) -> Batch | None:
+    def plain_batch(self, columns: Columns, first: int, last: int) -> Batch | None:
         """As `batch`, for operations of one origin on one table with nothing special about them; else None."""
         low, high = first - columns.base, last - columns.base + 1
         table = columns.tables[low]

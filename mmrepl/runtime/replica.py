@@ -357,7 +357,10 @@ class Replica(TableView, TableHost):
         """Apply the puts that have gathered, under the lock."""
         writes = self._gathered[:]
         if writes:
-            self._store.put_gathered(self._table(DEFAULT_TABLE), writes)
+            if len(writes) == 1:
+                self._store.put(self._table(DEFAULT_TABLE), *writes[0])
+            else:
+                self._store.put_gathered(self._table(DEFAULT_TABLE), writes)
             del self._gathered[: len(writes)]  # now, not before: an interrupt (Ctrl-C) must not lose them
             if self._store.log.end >= self._next_look:
                 self._finish(self._store.log.end, self._level)

@@ -153,7 +153,7 @@ Message: TypeAlias = MultiMasterMessage | SingleMasterMessage
 
 def to_wire(vector: VersionVector) -> Vector:
     """A version vector as it travels."""
-    return [(origin.name, origin.incarnation, counter) for origin, counter in vector.items()]
+    return [(*origin, counter) for origin, counter in sorted(vector.counters.items())]
 
 
 def from_wire(vector: Vector) -> VersionVector:

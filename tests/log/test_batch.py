@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -250,3 +251,36 @@ def test_more_origins_or_tables_than_allowed_are_refused_whole():
             store.apply(excess)
         assert store.version == before
         store.check()
+
+
+TEXTS = ["a", "", "a" * 16, "a" * 17, "a" * 64, "a" * 65, "😀" * 16, "😀" * 17]
+PAYLOADS = [b"\x01", None, b"", b"\xc1", b"\xa3abc", b"\xc4\x0e" + bytes(14), b"\xc4\x0f" + bytes(15)]
+RUNS = [[0, 1, 1], [0, COUNTER_MAX - 1, 1], [0, COUNTER_MAX, 1], [0, 0, 1], [1, 1, 1], [0, 1, -1], [0, 1, 2], [0, 1]]
+
+
+@given(
+    st.sampled_from(TEXTS),
+    st.sampled_from([1, 0, -1, (1 << 63) - 1, 1 << 63]),
+    st.sampled_from([[""], ["a" * 16], ["a" * 17], ["😀" * 16], ["😀" * 17], [], ["a", "b"]]),
+    st.sampled_from(RUNS),
+    st.sampled_from(TEXTS),
+    st.sampled_from([1, 0, -1, (1 << 63) - 1, 1 << 63]),
+    st.sampled_from(PAYLOADS),
+)
+def test_a_batch_of_one_is_refused_for_the_same_reasons(
+    name: str, incarnation: int, tables: list[str], runs: list[int], key: str, stamp: int, payload: bytes | None
+):
+    """The short way of checking one plain operation lets nothing pass that the long way refuses."""
+    limits = Limits(key_bytes=64, value_bytes=16)
+    batch = Batch([(name, incarnation)], tables, runs, [], [key], [stamp], [payload], [])
+    if batch._is_plain_one(limits):
+        with patch.object(Batch, "_is_plain_one", lambda _self, _limits: False):
+            batch.check(limits)
+
+
+def test_one_plain_operation_goes_the_short_way():
+    """Also a delete, at the bounds."""
+    limits = Limits(key_bytes=64, value_bytes=16)
+    for payload in (b"\xc4\x0e" + bytes(14), None):
+        batch = Batch([("a" * 16, 0)], ["a" * 16], [0, COUNTER_MAX - 1, 1], [], ["a" * 16], [0], [payload], [])
+        assert batch._is_plain_one(limits)
