@@ -248,6 +248,8 @@ def too_deep(payloads: Sequence[bytes | None], depth: int) -> int | None:
     Cost: about 0.1 µs a payload; a scan in Python of those few that hold more than *depth* bytes which could be
     headers of containers. Most hold a few, so several are counted together.
     """
+    if len(payloads) == 1:
+        return 0 if payloads[0] and is_too_deep(payloads[0], depth) else None
     for low in range(0, len(payloads), _TOGETHER):
         group = payloads[low : low + _TOGETHER]
         if len(b"".join(filter(None, group)).translate(None, _OTHERS)) > depth:

@@ -290,6 +290,11 @@ class LocalCore:
         """
         log, limits, budget = self.store.log, self.store.limits, DELTA_OPERATIONS
         full_bytes = min(limits.delta_bytes, limits.frame_bytes // 4)
+        if len(slices) == 1 and slices[0][1] == slices[0][2]:
+            columns, only, _ = slices[0]
+            one = log.plain_batch(columns, only, only)
+            if one is not None and _size_bytes(one) <= full_bytes:  # nothing is void, so nothing has to be sought
+                return one, columns.positions[only - columns.base] + 1
         while True:
             until = self._until(slices, budget)
             batch = log.batch(_before(slices, until), until)
@@ -410,7 +415,8 @@ class LocalCore:
             claimed = max(claimed, claimed_counter(node, message))
         if chunks:
             _check_chunks(chunks, len(deltas))
-        self.recover_identity(claimed)
+        if claimed:
+            self.recover_identity(claimed)
         if chunks:
             return Merged(self.install(from_wire(chunks[0].clock), [chunk.batch for chunk in chunks]), 0)
         self._check_deltas(deltas)
