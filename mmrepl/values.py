@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias, Union
 
 import msgspec
@@ -335,6 +335,25 @@ def check_key(key: str, limits: Limits = DEFAULT_LIMITS) -> None:
     if type(key) is str and not key:
         raise InvalidKey("key is empty; a key has at least one character")
     _check_text("key", key, limits)
+
+
+def columns_of(
+    items: Mapping[str, Value] | Iterable[tuple[str, Value]], limits: Limits = DEFAULT_LIMITS
+) -> tuple[list[str], list[bytes | None]]:
+    """
+    The keys of many writes, and their values encoded.
+
+    Raises:
+        InvalidKey, InvalidValue: of the first that is none. TypeError, ValueError: *items* are no pairs.
+    """
+    keys: list[str] = []
+    payloads: list[bytes | None] = []
+    for key, value in items.items() if isinstance(items, Mapping) else items:
+        if type(key) is not str or not key.isascii() or not 0 < len(key) <= limits.key_bytes:
+            check_key(key, limits)
+        keys.append(key)
+        payloads.append(encode(value, limits))
+    return keys, payloads
 
 
 def check_table(name: str, limits: Limits = DEFAULT_LIMITS) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.effects import Envelope
 from mmrepl.errors import PeerError, StampAhead
-from mmrepl.replication.local import DELTA_OPERATIONS, after
+from mmrepl.replication.local import DELTA_OPERATIONS
 from mmrepl.replication.peer import Peer
+from mmrepl.replication.slices import after
 from mmrepl.store.store import Applied
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Ask, Delta, Digest, Prune, Snapshot, from_wire

@@ -31,6 +31,7 @@ from mmrepl.log.oplog import Slice
 from mmrepl.ports import Durability, Rng
 from mmrepl.replication.continuity import CONTINUED
 from mmrepl.replication.mark import Mark
+from mmrepl.replication.slices import after, before, from_position, size_bytes
 from mmrepl.store.journal import Journal
 from mmrepl.store.snapshot import Capture, capture, install
 from mmrepl.store.store import Store
@@ -97,11 +98,24 @@ class LocalCore:
     ) -> int:
         """Write or delete; returns the counter of the dot, minted by ``store.node``. Errors are `Store.put`'s."""
         counter = self.store.put(table, key, payload, wall_ms, context)
+        self._asked(durability)
+        return counter
+
+    def put_run(
+        self, table: Table, keys: list[str], payloads: list[bytes | None], wall_ms: int, durability: Durability
+    ) -> int:
+        """As `put`, for some keys in order; returns the first dot's counter. ClockAhead: nothing was written."""
+        first = self.store.own.head + 1
+        self.store.put_run(table, keys, payloads, [wall_ms] * len(keys))
+        self._asked(durability)
+        return first
+
+    def _asked(self, durability: Durability) -> None:
+        """The next commit must be at least so durable."""
         if durability > self._durability:  # noqa: PLR1730 - the call of `max` costs more
             self._durability = durability
         if durability is not Durability.SYNC and self.journal is not None and self.mark.put(self.journal):
             self._durability = Durability.SYNC
-        return counter
 
     # -- weak writes
 
@@ -293,12 +307,12 @@ class LocalCore:
         if len(slices) == 1 and slices[0][1] == slices[0][2]:
             columns, only, _ = slices[0]
             one = log.plain_batch(columns, only, only)
-            if one is not None and _size_bytes(one) <= full_bytes:  # nothing is void, so nothing has to be sought
+            if one is not None and size_bytes(one) <= full_bytes:  # nothing is void, so nothing has to be sought
                 return one, columns.positions[only - columns.base] + 1
         while True:
             until = self._until(slices, budget)
-            batch = log.batch(_before(slices, until), until)
-            size = _size_bytes(batch)
+            batch = log.batch(before(slices, until), until)
+            size = size_bytes(batch)
             if size <= full_bytes or budget == 1:
                 break
             budget = max(1, budget * full_bytes // (2 * size))
@@ -336,7 +350,7 @@ class LocalCore:
             while slices:
                 batch, until = self.frame(slices)
                 messages.append(Delta(to_wire(vector), batch))
-                slices = _from(slices, until)
+                slices = from_position(slices, until)
                 vector = after(vector, batch) if slices else vector
         except LogTruncated:
             taken = self.capture("blob")
@@ -477,42 +491,3 @@ def claimed_counter(node: NodeId, message: Delta | Snapshot) -> int:
         for entry in batch.contexts:
             claimed = max([claimed, *(n for ref, n in zip(entry[1::2], entry[2::2], strict=True) if ref == ours)])
     return claimed
-
-
-def _size_bytes(batch: Batch) -> int:
-    """About how large the batch is when encoded; keys that are not ASCII make it up to four times as large."""
-    texts = sum(map(len, filter(None, batch.payloads))) + sum(map(len, batch.keys))
-    return texts + 8 * len(batch.keys) + 8 * sum(map(len, batch.contexts))
-
-
-def _before(slices: list[Slice], until: int) -> list[Slice]:
-    """The part of the slices that stands before position *until*."""
-    chosen: list[Slice] = []
-    for columns, first, last in slices:
-        low = first - columns.base
-        if columns.positions[last - columns.base] < until:
-            chosen.append((columns, first, last))
-        elif columns.positions[low] < until:
-            chosen.append((columns, first, columns.last_before(until)))
-    return chosen
-
-
-def _from(slices: list[Slice], position: int) -> list[Slice]:
-    """The part of the slices that stands at *position* or after it."""
-    rest: list[Slice] = []
-    for columns, first, last in slices:
-        if columns.positions[first - columns.base] >= position:
-            rest.append((columns, first, last))
-        elif columns.positions[last - columns.base] >= position:
-            rest.append((columns, columns.last_before(position) + 1, last))
-    return rest
-
-
-def after(vector: VersionVector, batch: Batch) -> VersionVector:
-    """What somebody at *vector* has when the batch was applied."""
-    nodes, reached, flat = batch.node_ids(), dict(vector.counters), iter(batch.runs)
-    for ref, first, count in zip(flat, flat, flat, strict=True):
-        last = first + abs(count) - 1
-        if last > reached.get(nodes[ref], 0):
-            reached[nodes[ref]] = last
-    return VersionVector.unchecked(reached)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from mmrepl.errors import LogTruncated
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
-from mmrepl.replication.local import LocalCore, after
+from mmrepl.replication.local import LocalCore
 from mmrepl.replication.peer import Peer
+from mmrepl.replication.slices import after
 from mmrepl.types import NodeId
 from mmrepl.wire.messages import Delta, Vector
 

@@ -11,7 +11,7 @@ the disk has not confirmed it. Ctrl-C breaks off the wait and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,11 @@ from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.change_feed import ChangeFeed
 from mmrepl.runtime.event_thread import EventThread
-from mmrepl.runtime.node import ACK_TIMEOUT, Node
-from mmrepl.runtime.outcomes import SiblingsEvent, Token, Written, as_vector
+from mmrepl.runtime.node import Node
+from mmrepl.runtime.outcomes import Receipts, SiblingsEvent, Token, Written, as_vector
 from mmrepl.runtime.system import SYSTEM_CLOCK
 from mmrepl.runtime.table_view import TableHost, TableView
+from mmrepl.runtime.writer import ACK_TIMEOUT
 from mmrepl.store.read import Read
 from mmrepl.store.table import PAGE_KEYS, Table
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
@@ -84,6 +85,26 @@ class BlockingTable(TableView):
     ) -> Written:
         """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
         return self._host._write(self._name, key, context, durability, acks, timeout)
+
+    def put_many(
+        self,
+        items: Mapping[str, Value] | Iterable[tuple[str, Value]],
+        *,
+        durability: Durability | str | None = None,
+        acks: int | str | None = None,
+        timeout: float = ACK_TIMEOUT,
+    ) -> Receipts:
+        """
+        Write many keys at once, in order; see `Node.put_many`. One way to the node and back, and one commit, for all.
+
+        Arguments and errors as `put`.
+        """
+        node, table, held = self._host._node, self._name, dict(items) if isinstance(items, Mapping) else list(items)
+        return self._host._thread.run(
+            lambda: node.put_many(held, table=table, acks=acks, timeout=timeout, durability=durability),
+            f"the write of {len(held)} keys",
+            timeout if acks is None else 2 * timeout,
+        )
 
 
 class BlockingNode(BlockingTable, TableHost):

@@ -14,41 +14,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mmrepl.causality.context import CausalContext
-from mmrepl.errors import AckTimeout, ClockAhead, ClosedError, UsageError
-from mmrepl.log.oplog import OpLog
+from mmrepl.errors import ClosedError, UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
 from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
 from mmrepl.replication.local import LocalCore
 from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
 from mmrepl.replication.peer import PeerChanged, PeerState
-from mmrepl.replication.waiters import Acknowledged, needed
+from mmrepl.replication.waiters import Acknowledged
 from mmrepl.resolvers import Resolver
 from mmrepl.runtime.driver import Driver
 from mmrepl.runtime.link import LinkHandler
-from mmrepl.runtime.outcomes import (
-    SiblingsEvent,
-    Written,
-    as_level,
-    siblings_event,
-    written,
-)
-from mmrepl.runtime.reader import Reader
+from mmrepl.runtime.outcomes import SiblingsEvent, as_level, siblings_event
 from mmrepl.runtime.status import member_rows, node_status
 from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.runtime.waiting import Listeners
+from mmrepl.runtime.writer import Writer
 from mmrepl.store.store import Store
-from mmrepl.store.table import Table
-from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
-from mmrepl.values import check_key, check_table, encode
+from mmrepl.types import DEFAULT_LIMITS, Limits
+from mmrepl.values import check_key, check_table
 from mmrepl.wire.compression import available_compressions
 
-ACK_TIMEOUT = 5.0
-"""Seconds that a put waits for the acknowledgements it asked for, unless told otherwise."""
 
-
-class Node(Reader):
+class Node(Writer):
     """
     One node of a multi-master cluster; an asynchronous context manager, or `start` and `close` by hand.
 
@@ -90,9 +78,7 @@ class Node(Reader):
         check_key(name, limits)
         for table in tables or ():
             check_table(table, limits)
-        super().__init__(name)
-        self.limits = limits
-        self.durability = as_level(durability)
+        super().__init__(name, limits, as_level(durability), clock)
         self.path = None if path is None else Path(path)
         self._listen = listen
         self._peers = tuple(peers)
@@ -108,18 +94,13 @@ class Node(Reader):
         self._compression = compression
         self._transport = transport
         self._storage = storage
-        self._clock = clock
         self._rng = rng or system_rng()
-        self._core: MultiMaster | None = None
-        self._driver: Driver | None = None
         self._listener: Listener | None = None
         self._client_port: Any = None
         self._closing: asyncio.Task[None] | None = None
         self._on_durable: Listeners[Exception | None] = Listeners()
         self._on_siblings: Listeners[SiblingsEvent] = Listeners()
         self._on_peer: Listeners[PeerChanged] = Listeners()
-        self._tables_of: OpLog | None = None  # the log that _tables belong to
-        self._tables: dict[str, Table] = {}
 
     # -- life
 
@@ -244,13 +225,6 @@ class Node(Reader):
         await self.close()
 
     @property
-    def core(self) -> MultiMaster:
-        """The core that this node runs. Read it; changing it is the driver's."""
-        if self._core is None or self._driver is None:
-            raise ClosedError(f"node {self.name!r} is not running")
-        return self._core
-
-    @property
     def doubt(self) -> str | None:
         """Why this node took a new incarnation, when it was opened or later; None when it did not have to."""
         return None if self._core is None else self._core.local.doubt
@@ -270,132 +244,6 @@ class Node(Reader):
             return f"<Node {self.name!r}, not running>"
         up = ", ".join(peer.name for peer in self._core.up()) or "nobody"
         return f"<Node {self._core.local.store.node} at {self.address or 'no address'}, connected to {up}>"
-
-    # -- writing
-
-    async def put(
-        self,
-        key: str,
-        value: Value,
-        *,
-        table: str = DEFAULT_TABLE,
-        context: CausalContext | None = None,
-        acks: int | str | None = None,
-        timeout: float = ACK_TIMEOUT,
-        durability: Durability | str | None = None,
-    ) -> Written:
-        """
-        Write *value*; returns its dot and new context once it is as durable as asked for.
-
-        Without a *context* it goes over what this node shows now; see `TableView.put`. *acks*: how many members must
-        hold it durably before this returns, this one included: a number, ``"majority"`` or ``"all"``; waits at most
-        *timeout* seconds.
-
-        Raises:
-            InvalidKey, InvalidValue, WrongContext, TooManySiblings, ClockAhead: nothing was written.
-            AckTimeout: written, and will spread; fewer members than asked for confirmed in time.
-            DiskFull: where ``definite``, nothing was written. Else it waits in memory for room on the disk.
-            StoreFailed: the disk failed; it may or may not be there after reopening.
-        """
-        payload = encode(value, self.limits)
-        level = self.durability if durability is None else as_level(durability)
-        _check_acks(acks)
-        receipt = self.put_now(table, key, payload, context, level)
-        if acks is not None or not self.core.local.answers_at_once(level):
-            await self._settled(receipt, key, acks, timeout)
-        return receipt
-
-    async def delete(
-        self,
-        key: str,
-        *,
-        table: str = DEFAULT_TABLE,
-        context: CausalContext | None = None,
-        acks: int | str | None = None,
-        timeout: float = ACK_TIMEOUT,
-        durability: Durability | str | None = None,
-    ) -> Written:
-        """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
-        level = self.durability if durability is None else as_level(durability)
-        _check_acks(acks)
-        receipt = self.put_now(table, key, None, context, level)
-        if acks is not None or not self.core.local.answers_at_once(level):
-            await self._settled(receipt, key, acks, timeout)
-        return receipt
-
-    def put_now(
-        self, table: str, key: str, payload: bytes | None, context: CausalContext | None, level: Durability
-    ) -> Written:
-        """Write encoded bytes (None: delete) without waiting. `durable_at` waits for the disk. Errors as `put`."""
-        check_key(key, self.limits)
-        driver = self._driver
-        if driver is None or self._core is None:
-            raise ClosedError(f"node {self.name!r} is not running")
-        if driver.trouble is not None:
-            raise driver.trouble
-        local = self._core.local
-        store = local.store
-        if store.log is not self._tables_of:
-            self._tables_of, self._tables = store.log, {}
-        found = self._tables.get(table)
-        if found is None:
-            check_table(table, self.limits)
-            found = self._tables[table] = store.table(table)
-        try:
-            counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
-        except ClockAhead:
-            # what is known of the others' clocks may be minutes old, if this process stood still
-            self._core.look_at_clocks(self._clock.monotonic_ms())
-            counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
-        driver.wake()
-        return written(store, found, key, counter, context)
-
-    async def _settled(self, receipt: Written, key: str, acks: int | str | None, timeout: float) -> None:
-        """Return when the write is durable here, and at as many members as asked for."""
-        await self.durable_at(self.core.local.store.log.end)
-        if acks is not None:
-            await self._acknowledged(receipt.dot.counter, acks, timeout, key)
-
-    async def durable_at(self, position: int) -> None:
-        """Return when everything before *position* of the log is durable. Raises StoreFailed."""
-        local = self.core.local
-        if local.journal is None or local.durable >= position:
-            return
-        assert self._driver is not None
-        if self._driver.failure is not None:
-            raise self._driver.failure
-        await self._waiting.durable_at(local.store.log, position)
-
-    async def _acknowledged(self, counter: int, acks: int | str, timeout: float, key: str) -> None:
-        core = self.core
-        token = object()
-        done = self.expect(token)
-        core.wait_for(counter, acks, token)
-        self._wake()
-        try:
-            async with asyncio.timeout(timeout):
-                await done
-        except TimeoutError:
-            confirmed = sum(vector.counter(core.local.store.node) >= counter for vector in core.hearsay.vectors())
-            wanted = needed(acks, core.members.count)
-            raise AckTimeout(
-                f"key {key!r}: {confirmed} of {wanted} members confirmed write {core.local.store.node}:{counter} within"
-                f" {timeout:g} s; it is in the log and will spread to the others: do not repeat it blindly",
-                confirmed=confirmed,
-                wanted=wanted,
-            ) from None
-        finally:
-            self.forget(token)
-
-    def expect(self, token: object) -> asyncio.Future[None]:
-        """A future for the `Acknowledged` event of *token*; `forget` it in any case."""
-        return self._waiting.expect(token)
-
-    def forget(self, token: object) -> None:
-        """Nobody waits for *token* any longer."""
-        self._waiting.forget(token)
-        if self._core is not None:
-            self._core.stop_waiting(token)
 
     # -- the cluster
 
@@ -465,10 +313,6 @@ class Node(Reader):
 
     # -- what the driver tells
 
-    def _wake(self) -> None:
-        if self._driver is not None:
-            self._driver.wake()
-
     def _event(self, event: object) -> None:
         if isinstance(event, Acknowledged):
             self._waiting.acknowledged(event.token)
@@ -499,8 +343,3 @@ class Node(Reader):
             events, keyspace.events = keyspace.events, []
             for event in events:
                 self._on_siblings.tell(siblings_event(store, event))
-
-
-def _check_acks(acks: int | str | None) -> None:
-    if acks is not None:
-        needed(acks, 1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 from attrs import frozen
 
@@ -67,6 +67,42 @@ class Written:
 
     def __repr__(self) -> str:
         return f"Written({self.dot}, context={self.context})"
+
+
+class Receipts(Sequence[Written]):
+    """The receipts of many writes that were made together, in their order. Each is made when somebody asks for it."""
+
+    __slots__ = ("_first", "_keys", "_node", "_table", "_vectors")
+
+    def __init__(self, store: Store, table: Table, keys: list[str], first: int) -> None:
+        self._node = store.node
+        self._table = table.name
+        self._keys = keys
+        self._first = first  # counter of the first
+        self._vectors: dict[str, VersionVector] = {}  # of keys that more is known of than the write itself, as of now
+        states = table.states
+        if keys and set(map(type, map(states.get, keys))) != {int}:
+            self._vectors = {key: store.context(table, key).vector for key in keys if type(states.get(key)) is not int}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Written: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Written]: ...
+
+    def __getitem__(self, index: int | slice) -> Written | list[Written]:
+        """One receipt, or some."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        key = self._keys[place]
+        return Written(self._node, self._first + place, self._table, key, self._vectors.get(key))
+
+    def __repr__(self) -> str:
+        return f"<Receipts of {len(self)} writes of {self._node}, from {self._first} on>"
 
 
 class Change:

@@ -198,13 +198,18 @@ class Store:
 
         For clocks without a ceiling: none of them can be refused any more. Cost: a third of so many calls.
         """
-        own, log = self.own, self.log
         keys, payloads, walls_ms = map(list, zip(*writes, strict=True))
-        if len(keys) == 1 or (not table.states.keys().isdisjoint(keys) and self._somebody_elses(table, keys)):
-            for key, payload, wall_ms in writes:
-                self.put(table, key, payload, wall_ms)
+        self.put_run(table, keys, payloads, walls_ms)
+
+    def put_run(self, table: Table, keys: list[str], payloads: list[bytes | None], walls_ms: list[int]) -> None:
+        """As `put_gathered`, of columns; there may be none. Raises ClockAhead; then none of the writes was made."""
+        if not keys:
             return
-        stamps = self.hlc.ticks(walls_ms)
+        own, log, stamps = self.own, self.log, self.hlc.ticks(walls_ms)
+        if len(keys) == 1 or (not table.states.keys().isdisjoint(keys) and self._somebody_elses(table, keys)):
+            for key, payload, wall_ms, stamp in zip(keys, payloads, walls_ms, stamps, strict=True):
+                self.put(table, key, payload, wall_ms, stamp=stamp)
+            return
         position, dot = log.end, own.index << COUNTER_BITS | own.head + 1
         log.extend(own, stamps, table.number, keys, payloads)
         self.keyspace.apply_run(table, keys, payloads, dot, position, {})

@@ -1,0 +1,96 @@
+"""Many writes at once are so many writes, made together."""
+
+from __future__ import annotations
+
+import pytest
+
+import mmrepl
+from mmrepl.errors import AckTimeout, ClockAhead, InvalidKey, InvalidValue
+from mmrepl.runtime.node import Node
+
+
+async def test_each_write_is_what_put_would_have_made():
+    """New keys, one given twice, one of several writers: values, dots and contexts are those of so many puts."""
+    items = [("new", 1), ("twice", 1), ("twice", 2), ("theirs", {"a": [1]}), ("ours", None)]
+    found = []
+    for at_once in (True, False):
+        async with (
+            Node("tokyo") as tokyo,
+            Node("paris", peers=[tokyo.address]) as paris,
+        ):
+            await paris.wait_connected("tokyo")
+            await tokyo.put("theirs", 0)
+            await paris.put("ours", 0)
+            await paris.wait_until(lambda paris=paris: paris.get("theirs") == 0, "tokyo's write")
+            if at_once:
+                receipts = list(await paris.put_many(items))
+            else:
+                receipts = [await paris.put(key, value) for key, value in items]
+            contexts = [sorted((n.name, c) for n, c in receipt.context.vector.items()) for receipt in receipts]
+            counters = [receipt.dot.counter for receipt in receipts]
+            values = {key: paris.read(key).value for key in paris.keys()}  # noqa: SIM118 - a node is no mapping
+            contexts[1] = []  # of the first write of a key given twice: the receipt was made after the second
+            await tokyo.wait_until(
+                lambda tokyo=tokyo, paris=paris: tokyo.version == paris.version, "all that paris wrote"
+            )
+            assert {key: tokyo.get(key) for key in tokyo.keys()} == values  # noqa: SIM118
+            paris.core.check()
+            found.append((contexts, counters, values))
+    assert found[0] == found[1]
+
+
+async def test_all_or_none_are_written():
+    """A key or value in the midst that is none, or a clock that is ahead: nothing was written."""
+    async with Node("paris") as paris:
+        with pytest.raises(InvalidKey):
+            await paris.put_many([("a", 1), ("", 2)])
+        with pytest.raises(InvalidValue):
+            await paris.put_many({"a": 1, "b": {1, 2}})
+        hlc = paris.core.local.store.hlc
+        hlc.ceiling = hlc.last = 5
+        paris.core.look_at_clocks = lambda now_ms: None
+        with pytest.raises(ClockAhead):
+            await paris.put_many({"a": 1, "b": 2})
+        assert not paris.version
+        assert paris.count() == 0
+
+
+async def test_none_is_some_number_of_writes_too():
+    """Nothing to write is no error, and has no receipts; some can be sliced."""
+    async with Node("paris") as paris:
+        assert list(await paris.put_many({}, acks="all")) == []
+        receipts = await paris.put_many((key, 0) for key in "abc")
+        assert [receipt.dot.counter for receipt in receipts[1:]] == [2, 3]
+        assert receipts[-1] == receipts[2]
+
+
+async def test_acknowledgements_are_waited_for_once():
+    """With acks it returns when the last of them is confirmed by so many members, or says that they were written."""
+    async with Node("tokyo") as tokyo, Node("paris", peers=[tokyo.address]) as paris:
+        await paris.wait_connected("tokyo")
+        await paris.put_many({f"{number}": number for number in range(100)}, acks=2)
+        assert tokyo.count() == 100
+        with pytest.raises(AckTimeout):
+            await paris.put_many({"a": 1}, acks=3, timeout=0.05)
+        assert paris.get("a") == 1
+
+
+async def test_what_was_written_together_is_durable_together(tmp_path):
+    """It waits for the disk, and one commit holds them all."""
+    async with Node("paris", tmp_path / "paris.db") as paris:
+        commits = []
+        commit = paris._driver._storage.commit
+        paris._driver._storage.commit = lambda one, level: (commits.append(one), commit(one, level))
+        await paris.put_many({f"{number}": number for number in range(100)})
+        assert paris.core.local.durable == 101
+        assert sum(bool(each.batches) for each in commits) == 1
+    async with Node("paris", tmp_path / "paris.db") as paris:
+        assert paris.count() == 100
+
+
+def test_from_a_thread():
+    """The blocking form takes one way to the node for all of them."""
+    with mmrepl.BlockingNode("paris") as paris:
+        receipts = paris.table("t").put_many({"a": 1, "b": 2})
+        assert [receipt.dot.counter for receipt in receipts] == [1, 2]
+        assert dict(paris.table("t")) == {"a": 1, "b": 2}
