@@ -413,10 +413,15 @@ class _Everything(dict[int, int]):
         return COUNTER_MAX
 
 
+def _any_view(_before: Any) -> Any:
+    return lambda self, ack: bool(ack.view == self.view)
+
+
 _defect(
     "tombstone dropped on its dot alone",
-    "what is forgotten need only be stable itself",
+    "what is forgotten need only be stable itself, by the word of members who have seen more than we have",
     (Keyspace, "_forget_key", _dot_alone),
+    (AckMatrix, "_is_usable", _any_view),
 )
 
 

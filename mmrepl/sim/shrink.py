@@ -46,7 +46,7 @@ def _smaller(outcome: Outcome) -> Iterator[Options]:
     mix = draw(outcome.seed, options)
     if options.faults is None:
         yield evolve(options, faults=())
-        yield evolve(options, faults=tuple(mix.faults))
+        yield evolve(options, faults=tuple(mix.faults), calm=mix.calm)
     if not options.calm and options.faults != ():
         yield evolve(options, calm=True)
     for operations in (options.operations // 4, options.operations // 2, options.operations * 3 // 4):

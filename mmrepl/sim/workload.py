@@ -72,7 +72,8 @@ class Workload:
         if kind > 0.9:
             context = BLIND
         elif kind > 0.7 and self._contexts:
-            table, key, context = self._contexts[rng.randrange(len(self._contexts))]
+            latest = rng.random() < 0.5  # read this moment at one node, used at another, which may know less
+            table, key, context = self._contexts[-1 if latest else rng.randrange(len(self._contexts))]
         payload = None if rng.random() < 0.2 else self._value(table, number, rng)
         weak = rng.random() < self._mix.weak_share
         durability = (Durability.NONE, Durability.BATCH)[rng.randrange(2)] if weak else Durability.SYNC
