@@ -3,18 +3,47 @@ The single-master core: the verbs, and nothing that would fit elsewhere.
 
 The host drives it as it drives the multi-master core: it is told of connections, messages and the time, and asks with
 ``ready`` what is to be done. Verbs of clients return at once and are answered by `mmrepl.single_master.events`.
+
+*Persist before say*: nothing is told to anybody about an entry, a term or a vote before it is on our own disk. What
+depends on the disk waits in `say` for the commit that makes it true; the rest speaks of durable things only.
+
+Who does what: `election` and `promotion` decide who leads; a leader's `Tenure` and a follower's `Following` move the
+log; `acks`, `reads` and `merging` keep those who wait; `members` changes who belongs; `reception` is the door.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from mmrepl.effects import Effects, Persist
+from mmrepl.errors import (
+    FrameError,
+    PeerError,
+)
 from mmrepl.ports import Rng, Storage
-from mmrepl.resolvers import Resolver
-from mmrepl.single_master.options import Ack, Options, ReadLevel, Role
-from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
-from mmrepl.wire.messages import Message
+from mmrepl.single_master.opening import Opened, open_store
+from mmrepl.single_master.options import Options, Role
+from mmrepl.single_master.reception import Link, Peer
+from mmrepl.single_master.serving import Serving
+from mmrepl.single_master.status import MemberNow, members_now
+from mmrepl.types import DEFAULT_LIMITS, Limits
+from mmrepl.wire.greeting import Refusal
+from mmrepl.wire.messages import Hello, Message, Proof, Refuse
+from mmrepl.wire.single_master import (
+    Append,
+    Appended,
+    Campaign,
+    Chunk,
+    ChunkWanted,
+    ReadAnswer,
+    ReadAsk,
+    SingleMasterMessage,
+    Submit,
+    Submitted,
+    TakeOver,
+    Vote,
+)
+
+COMPLAINTS = 32
+"""So many of the latest complaints about peers are kept for status."""
 
 
 def open_single_master(
@@ -26,215 +55,250 @@ def open_single_master(
     limits: Limits = DEFAULT_LIMITS,
     now_ms: int = 0,
 ) -> SingleMaster:
-    """
-    The core of node *name* over *storage*; in memory without one.
-
-    Raises:
-        StoreForeign: the storage belongs to another node, or to the other mode.
-        StoreCorrupt, StoreLocked and others: as the storage says.
-    """
-    raise NotImplementedError
+    """The core of node *name* over *storage*; in memory without one. Raises as `open_store`."""
+    return SingleMaster(open_store(name, storage, rng, options, limits), rng, options, limits, now_ms)
 
 
-class SingleMaster:
+class SingleMaster(Serving):
     """One node of a cluster. Mutable, not thread-safe; *now_ms* is monotonic, *wall_ms* since 1970."""
 
-    options: Options
-    limits: Limits
-    node: NodeId
-    role: Role
-    term: int
-    leader: str  # who takes writes, as far as we know; empty when we do not
-    last: int  # index of the last entry of our log
-    committed: int  # applied <= committed <= last
-    applied: int
-    doubt: str | None  # why this node is a new incarnation
-    address: str
-    blocked: set[str]
+    def __init__(self, opened: Opened, rng: Rng, options: Options, limits: Limits, now_ms: int) -> None:
+        super().__init__(opened, rng, options, limits, now_ms)
+        self._tick_ms = max(1, min(options.heartbeat_ms // 2, limits.gossip_tick_ms))
+        self._again = False  # whether another turn is wanted at once
+        if opened.hard.leading and self.is_manual and opened.doubt is None and self.history.current.has(self.node):
+            self._take_office(now_ms)
 
-    # -- verbs of clients
-
-    def propose(
-        self,
-        table: str,
-        key: str,
-        payload: bytes | None,
-        now_ms: int,
-        wall_ms: int,
-        *,
-        token: object = None,
-        ack: Ack | None = None,
-        session: int = 0,
-        request: int = 0,
-        expect: int | None = None,
-    ) -> int:
-        """
-        Write *payload* (a value encoded by `mmrepl.values`), or delete; returns the index of the entry.
-
-        `Answered` or `Failed` with *token* follows. *session* and *request* make a retry apply once: requests of a
-        session are numbered from 1, one at a time. With *expect* the write is applied only where the key was last
-        written at that index, 0 meaning that it is absent.
-
-        Raises:
-            NotPrimary, RemovedMember, Overloaded, InvalidKey, InvalidValue: nothing was changed.
-        """
-        raise NotImplementedError
-
-    def open_session(self, now_ms: int, wall_ms: int, *, token: object) -> int:
-        """Open a client session; ``Answered(token, index)`` follows, and *index* is its number. Raises as `propose`."""
-        raise NotImplementedError
-
-    def read(
-        self,
-        level: ReadLevel,
-        now_ms: int,
-        *,
-        token: object,
-        max_entries: int | None = None,
-        max_ms: int | None = None,
-    ) -> None:
-        """
-        ``ReadReady(token, index)`` or ``Failed`` follows, in the next effects where nobody has to be asked.
-
-        *max_entries* and *max_ms* are for ``BOUNDED``, which fails at once with `ReadTooStale`.
-
-        Raises:
-            NotPrimary: ``LEADER`` anywhere else than at the leader; ``LINEARIZABLE`` while no leader is known.
-            Overloaded: as many reads as may are waiting.
-        """
-        raise NotImplementedError
-
-    def get(self, table: str, key: str) -> tuple[bytes, int] | None:
-        """What is applied here: payload, and the index of the entry that wrote it. None when absent."""
-        raise NotImplementedError
-
-    def keys(self, table: str) -> Iterable[str]:
-        """Keys of a table in order. Cost: a sort where keys were added since the last time."""
-        raise NotImplementedError
-
-    def tables(self) -> list[str]:
-        """Names of the tables that hold something, in order."""
-        raise NotImplementedError
-
-    def stop_waiting(self, token: object) -> None:
-        """Nobody waits for *token* any longer; no event will carry it."""
-        raise NotImplementedError
-
-    # -- verbs of the operator
-
-    def promote(self, now_ms: int, *, token: object, force: bool = False) -> None:
-        """
-        Make this node the primary (manual failover), or ask for an election now (automatic); `Promoted` or `Failed`.
-
-        It asks every member how far its log goes. Refused by `PromotionRefused` when one is further, or too few answer
-        to know; with *force* it goes on and says in `Promoted` what is lost. Raises RemovedMember.
-        """
-        raise NotImplementedError
-
-    def transfer(self, to: str, now_ms: int, *, token: object) -> None:
-        """Hand over to voter *to*, which is brought up to date first; `Transferred` or `Failed`. Raises NotPrimary."""
-        raise NotImplementedError
-
-    def change_members(
-        self,
-        now_ms: int,
-        wall_ms: int,
-        *,
-        token: object,
-        add: tuple[str, ...] = (),
-        learners: tuple[str, ...] = (),
-        remove: tuple[str, ...] = (),
-    ) -> int:
-        """
-        Add voters, add learners (or make voters learners), remove members, all in one; `Answered` or `Failed` follows.
-
-        Who is added has to be connected. A new voter is a learner until it has caught up. More than one voter more or
-        less is a joint change.
-
-        Raises:
-            NotPrimary, MembersChanging, UsageError: nothing was changed.
-        """
-        raise NotImplementedError
-
-    def branches(self) -> list[object]:
-        """Branches that are kept here (`mmrepl.single_master.branch.BranchInfo`), oldest first."""
-        raise NotImplementedError
-
-    def merge_branch(self, branch: str, resolver: Resolver, now_ms: int, wall_ms: int, *, token: object) -> None:
-        """Merge a branch into the cluster, here or at the primary; `Merged` or `Failed`. Raises UnknownBranch."""
-        raise NotImplementedError
-
-    def drop_branch(self, branch: str) -> None:
-        """Forget a branch. Raises UnknownBranch."""
-        raise NotImplementedError
-
-    # -- verbs of the host
+    # -- verbs of the host: connections
 
     def connected(self, link: int, dialled: str, now_ms: int, wall_ms: int) -> None:
         """A connection is open; *dialled* is the address if it was us who dialled."""
-        raise NotImplementedError
+        self.reception.connected(link, dialled, now_ms, wall_ms)
 
     def disconnected(self, link: int, reason: str, now_ms: int) -> None:
         """A connection is gone."""
-        raise NotImplementedError
+        del now_ms
+        self.reception.disconnected(link, reason)
 
     def heard(self, link: int, now_ms: int) -> None:
         """Something of a message came on a connection: it is not silent, only slow."""
-        raise NotImplementedError
+        found = self.reception.links.get(link)
+        if found is not None and found.peer is not None:
+            found.peer.heard_ms = now_ms
+            if found.peer.name == self.leader:
+                self.election.heard(now_ms)
 
     def congested(self, link: int, congested: bool) -> None:
         """The connection's outbound buffer is full, or has drained."""
-        raise NotImplementedError
+        found = self.reception.links.get(link)
+        if found is not None and found.peer is not None:
+            found.peer.congested = congested
 
     def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> None:
         """A message came. Whatever is wrong with it costs that connection, nothing else."""
-        raise NotImplementedError
+        self._wall_ms = wall_ms
+        found = self.reception.links.get(link)
+        if found is None:
+            return  # closed already; the host may still deliver what was under way
+        try:
+            self._dispatch(found, message, now_ms, wall_ms)
+        except PeerError as error:
+            self.reception.refuse(found, Refusal(type(error).__name__, str(error)))
+
+    def _dispatch(self, link: Link, message: Message, now_ms: int, wall_ms: int) -> None:
+        peer = link.peer
+        if isinstance(message, Hello):
+            self.reception.hello(link, message, now_ms)
+        elif isinstance(message, Refuse):
+            self.reception.refused(link, message)
+        elif isinstance(message, Proof):
+            self.reception.proof(link, message, now_ms)
+        elif peer is None or peer.link != link.number:
+            raise FrameError(f"a {type(message).__name__} before the hello was done")
+        elif isinstance(message, SingleMasterMessage):
+            peer.heard_ms = now_ms
+            self._obey(peer, message, now_ms, wall_ms)
+        else:
+            raise FrameError(f"a {type(message).__name__}, which belongs to the other mode")
+
+    def _obey(self, peer: Peer, message: SingleMasterMessage, now_ms: int, wall_ms: int) -> None:
+        """The rules about terms, which are the same for all messages; then the message itself."""
+        self.election.check_leap(peer, message.term)
+        if isinstance(message, Campaign):
+            self.election.asked(peer, message, now_ms)
+            return
+        if message.term > self.term:
+            if isinstance(message, Vote) and message.survey:
+                self.set_term(message.term)
+            else:
+                self.step_down(message.term, f"{peer.name!r} is in term {message.term}")
+        if isinstance(message, Append | Chunk):
+            if message.term < self.term:
+                self.say(peer.link, Appended(self.term, message.round, ok=False, match=0))
+                return
+            self._hear_leader(peer, now_ms)
+            if isinstance(message, Append):
+                self.following.append(peer, message, now_ms, wall_ms)
+            else:
+                self.following.chunk(peer, message, wall_ms)
+        elif isinstance(message, Vote):
+            self.election.vote(peer, message)
+        elif isinstance(message, ReadAsk):
+            self.reads.asked(peer, message, now_ms)
+        elif isinstance(message, ReadAnswer):
+            self.reads.answered(message)
+        elif isinstance(message, Submit):
+            self.merging.submit(peer, message)
+        elif isinstance(message, Submitted):
+            self.merging.submitted(message)
+        elif message.term < self.term:
+            return
+        elif isinstance(message, TakeOver):
+            self.promotion.take_over(peer, message)
+        elif self.tenure is not None and isinstance(message, Appended):
+            self.tenure.appended(peer, message, now_ms)
+        elif self.tenure is not None and isinstance(message, ChunkWanted):
+            self.tenure.wanted_chunk(peer, message, now_ms)
+
+    def _hear_leader(self, peer: Peer, now_ms: int) -> None:
+        if self.tenure is not None:
+            raise FrameError(f"{peer.name!r} leads term {self.term} as {self.node.name!r} does: one of them must not")
+        self.election.heard(now_ms)
+        if self.election.is_surveying and not self.promotion.is_asking:
+            self.election.stop()
+        if self.leader != peer.name or self.role is Role.CANDIDATE:
+            self.follow(peer.name)
+
+    def met(self, peer: Peer, now_ms: int) -> None:
+        """A peer's hello was good."""
+        del now_ms
+        if self.tenure is not None:
+            self.tenure.met(peer.name)
+        elif self.leader == peer.name:
+            self.reads.leader_changed()
+        self.election.met(peer)
+
+    # -- time and turns
 
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time has passed. Sooner or later does no harm."""
-        raise NotImplementedError
+        if now_ms < self._tick_at_ms:
+            return
+        self._tick_at_ms, self._wall_ms = now_ms + self._tick_ms, wall_ms
+        self.reception.tick(now_ms)
+        if self.tenure is not None and not self.tenure.tick(now_ms):
+            self.step_down(self.term, f"no quorum has answered for {self.options.election_ms_max} ms")
+        self.election.tick(now_ms)
+        self.promotion.tick(now_ms)
+        self.reads.tick(now_ms)
+        self.merging.tick(now_ms)
+        if self.tenure is not None:
+            self.members.tick(wall_ms)
+            self.acks.expire(now_ms, self.tenure.holders, self.tenure.wanted)
+        elif self.is_manual and self.options.primary and not self.history.current.founded:
+            self._found_as_primary(now_ms)
 
-    def ready(self, now_ms: int, wall_ms: int, *, may_persist: bool = True) -> Effects:
-        """What is to be done. With *may_persist* false (a commit is under way) it holds no commit."""
-        raise NotImplementedError
-
-    def take_persist(self) -> Persist | None:
-        """What is still to be committed, when the host closes."""
-        raise NotImplementedError
+    def _found_as_primary(self, now_ms: int) -> None:
+        if self.election.may_campaign() and not (self.election.is_surveying or self.election.is_campaigning):
+            self.promote(now_ms, token=None)
 
     def persisted(self, position: int) -> None:
         """Everything handed out up to *position* is durable."""
-        raise NotImplementedError
+        self.journal.persisted(position)
+        if self.tenure is not None:
+            self.tenure.became_durable()
 
-    @property
-    def log_end(self) -> int:
-        """Rises with everything new that is to be persisted; for hosts in memory."""
-        raise NotImplementedError
+    def ready(self, now_ms: int, wall_ms: int, *, may_persist: bool = True) -> Effects:
+        """What is to be done. With *may_persist* false (a commit is under way) it holds no commit."""
+        self._wall_ms = wall_ms
+        self._again = False
+        self.election.look()
+        if self.tenure is not None:
+            self.reads.begin_round(now_ms)
+            if self.journal.volatile:
+                self.tenure.became_durable()
+            self.tenure.advance()
+        last = self.log.last
+        self._apply(wall_ms)
+        self.reads.look()
+        self.merging.look(now_ms, wall_ms)
+        self._again = self._again or (self.journal.volatile and self.log.last > last)
+        self.upkeep()
+        persist = self.journal.take() if may_persist or self.journal.volatile else None
+        if self.tenure is not None:
+            self.promotion.send()
+            self.tenure.send(now_ms)
+        else:
+            self.following.confirm()
+        while self._waiting and self.journal.is_durable(self._waiting[0][0]):
+            self.envelopes.append(self._waiting.popleft()[1])
+        wake_at = self._tick_at_ms if self.tenure is None else min(self._tick_at_ms, self.tenure.beat_at_ms)
+        if self._again:
+            wake_at = now_ms
+        effects = Effects(persist, tuple(self.envelopes), tuple(self.closing), tuple(self.events), wake_at)
+        self.envelopes, self.closing = [], []
+        self.events.clear()
+        return effects
+
+    def _apply(self, wall_ms: int) -> None:
+        changes = self.apply() if self.applied < self.committed else ()
+        tenure = self.tenure
+        if tenure is None:
+            return
+        if self.acks.count:
+            self.acks.answer(tenure.threshold, self.applied)
+        for index in changes:
+            if self.tenure is not None:
+                self.members.committed(index, wall_ms)
+
+    # -- for the host
+
+    def take_persist(self) -> Persist | None:
+        """What is still to be committed, when the host closes."""
+        return self.journal.take()
 
     def missing_addresses(self) -> list[str]:
         """Where members are that nobody is connected to: to be dialled."""
-        raise NotImplementedError
+        return self.reception.missing_addresses()
 
     def wanted_addresses(self) -> list[str]:
         """Where nodes are that this one should be connected to."""
-        raise NotImplementedError
+        return self.reception.wanted_addresses()
 
     def bound(self, address: str) -> None:
         """We listen, and peers reach us at *address*."""
-        raise NotImplementedError
+        self.address = address
 
     def block(self, name: str) -> None:
         """Cut the connection with a peer and keep it cut, both ways, as a partition would."""
-        raise NotImplementedError
+        self.blocked.add(name)
+        peer = self.peers.get(name)
+        if peer is not None:
+            self.reception.refuse_peer(peer, Refusal("blocked", f"{self.node.name!r} is told to stay apart"))
 
-    def up(self) -> Iterator[object]:
+    def up(self) -> list[Peer]:
         """Peers with a connection, in order of their names; each has ``name``, ``link``, ``hello``."""
-        raise NotImplementedError
+        return self.reception.up()
 
     def is_up(self, link: int) -> bool:
         """Whether the connection is through its hello, and the one to its peer."""
-        raise NotImplementedError
+        found = self.reception.links.get(link)
+        return found is not None and found.peer is not None
+
+    def members_now(self, now_ms: int) -> list[MemberNow]:
+        """What is known of every member, this one included, in order of names."""
+        return members_now(self, now_ms)
 
     def check(self) -> None:
         """Assert the invariants."""
-        raise NotImplementedError
+        self.check_log()
+        self.reception.check()
+        self.acks.check()
+        self.election.check()
+        if self.tenure is not None:
+            self.tenure.check()
+            assert self.leader == self.node.name
+            assert self.role in {Role.LEADER, Role.PRIMARY}
+        else:
+            assert self.role not in {Role.LEADER, Role.PRIMARY}
+            assert not self.acks.count

@@ -99,6 +99,7 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
 
     term: int
     round: int
+    id: int  # of this snapshot; another one of the same index may be cut into other pieces
     index: int
     index_term: int
     number: int
@@ -111,8 +112,7 @@ class ChunkWanted(msgspec.Struct, array_like=True, frozen=True):
 
     term: int
     round: int
-    index: int
-    index_term: int
+    id: int
     number: int
 
 
@@ -190,10 +190,9 @@ def check_message(message: SingleMasterMessage, limits: Limits) -> None:
         _check_place(message.last_index, message.last_term)
         if isinstance(message, Campaign) and len(message.founding) > limits.peers:
             raise FrameError(f"{len(message.founding)} first members: at most {limits.peers} (limits.peers)")
-    elif isinstance(message, Chunk | ChunkWanted):
+    elif isinstance(message, Chunk):
         _check_place(message.index, message.index_term)
-        _check_place(message.number, message.round)
-        if isinstance(message, Chunk) and not message.number < message.count < INDEX_MAX:
+        if not 0 <= message.number < message.count < INDEX_MAX:
             raise FrameError(f"chunk {message.number} of {message.count}")
     elif isinstance(message, Submit):
         _check_bodies(message.bodies, limits)

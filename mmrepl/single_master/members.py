@@ -1,0 +1,118 @@
+"""
+Changing who belongs to the cluster, one change at a time.
+
+A change is an entry, and counts from the moment it is appended. The next one has to wait until it is committed, and a
+new leader until it has committed an entry of its own: otherwise two changes, begun under two leaders, could make
+quorums that do not meet (the flaw of single-server changes that Ongaro reported in 2015).
+
+A new voter is a learner first, and is made a voter by the leader when it has caught up: before that it would only
+keep others from committing. A leader that is not among the new members steps down when the change is committed; until
+then it counts others and not itself.
+
+With manual failover whoever connects to the primary, and was not removed, is added: replicas are set up by starting
+them. A replica that lost its memory is replaced by what it is now.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mmrepl.errors import MembersChanging, UsageError
+from mmrepl.single_master.configuration import Configuration, encode_configuration
+from mmrepl.single_master.entry import MEMBERS, Entry, encode_entry
+from mmrepl.types import NodeId
+from mmrepl.wire.greeting import Refusal
+
+if TYPE_CHECKING:
+    from mmrepl.single_master.office import Office
+
+
+class Members:
+    """Changes of the members that this node makes while it leads. Keeps nothing of its own."""
+
+    def __init__(self, core: Office) -> None:
+        self._core = core
+
+    def change(self, wall_ms: int, add: tuple[str, ...], learners: tuple[str, ...], remove: tuple[str, ...]) -> int:
+        """Append the change; returns its index. Raises NotPrimary, MembersChanging, UsageError."""
+        core = self._core
+        if core.tenure is None:
+            raise core.not_primary("does not lead, and who leads changes the members")
+        current = self._settled()
+        chosen = [*add, *learners, *remove]
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise UsageError(f"a change of the members names each of them once, not {chosen}")
+        fresh, voters = [], []
+        for name in add:
+            node, address = self._known(name)
+            if core.is_manual or (current.is_voter(name) and current.has(node)):
+                voters.append((node, address))
+            else:
+                fresh.append((node, address))
+        changed = current.with_change(voters, [*fresh, *map(self._known, learners)], remove)
+        return self.append(changed.with_candidates(node.name for node, _ in fresh), wall_ms)
+
+    def _settled(self) -> Configuration:
+        core, current = self._core, self._core.history.current
+        assert core.tenure is not None
+        if core.history.index > core.committed or current.is_joint:
+            raise MembersChanging("another change of the members is not committed yet: wait for it")
+        if not core.tenure.has_committed:
+            raise MembersChanging(f"{core.node.name!r} has not committed an entry of its own term yet: try again soon")
+        return current
+
+    def _known(self, name: str) -> tuple[NodeId, str]:
+        core = self._core
+        if name == core.node.name:
+            return core.node, core.address
+        peer = core.peers.get(name)
+        if peer is None or peer.link is None:
+            raise UsageError(f"{name!r} is not connected: start it, with the address of a member, before it is added")
+        return peer.node, peer.hello.address
+
+    def append(self, configuration: Configuration, wall_ms: int) -> int:
+        """Put a configuration into the log; it counts at once."""
+        core = self._core
+        entry = Entry(MEMBERS, max(wall_ms, core.stamp), payload=encode_configuration(configuration))
+        return core.append(entry, encode_entry(entry))
+
+    # -- what the leader does by itself
+
+    def committed(self, index: int, wall_ms: int) -> None:
+        """The configuration at *index* is committed, and this node leads: go on, and step down if it is not in it."""
+        core, current = self._core, self._core.history.current
+        if index != core.history.index:
+            return
+        if current.is_joint:
+            self.append(current.left(), wall_ms)
+            return
+        for peer in list(core.reception.up()):
+            if current.was_removed(peer.node):
+                core.reception.refuse_peer(peer, Refusal("removed", f"{peer.name!r} was removed from the cluster"))
+        if not current.has(core.node) or not current.is_voter(core.node.name):
+            core.step_down(core.term, "it is no voter any more")
+
+    def tick(self, wall_ms: int) -> None:
+        """Make voters of learners that have caught up; add who has come, where nobody is elected."""
+        core = self._core
+        tenure = core.tenure
+        current = core.history.current
+        if tenure is None or not tenure.has_committed or current.is_joint or core.history.index > core.committed:
+            return
+        for member in current.members:
+            progress = tenure.progress.get(member.name)
+            if member.candidate and progress is not None and progress.live:
+                self.append(current.with_change([(member.node, "")], [], []), wall_ms)
+                return
+        if core.is_manual:
+            come = [
+                (peer.node, peer.hello.address)
+                for peer in core.reception.up()
+                if not current.has(peer.node) and not current.was_removed(peer.node)
+            ]
+            if come:
+                changed = current.with_change(come, [], [])
+                # The primary's disk commits: there is no quorum that could be two.
+                self.append(msgspec.structs.replace(changed, outgoing=(), leaving=()), wall_ms)
