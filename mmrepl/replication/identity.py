@@ -54,9 +54,10 @@ class Identity:
             self._core.rejoin.opened()
             self._core.members.became(store.node)
 
-    def start_over(self, seen: VersionVector) -> None:
-        """Become a newcomer to the cluster of somebody who has *seen* so much, and leave our own, if there was one."""
+    def start_over(self, seen: VersionVector, name: str = "") -> None:
+        """Become a newcomer to the cluster of *name*, who has *seen* so much, and leave our own, if there was one."""
         self.begin_again(seen, is_old_copy=False)
+        self._core.rejoin.wanted_by = name
         self._core.members.start_over(self._core.local.store.node)
         self._core._view_changed()
 

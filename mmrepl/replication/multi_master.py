@@ -240,7 +240,7 @@ class MultiMaster:
             assert link.theirs is not None
             seen = from_wire(link.theirs.vector)
             if message.code == "rejoin":
-                self.identity.start_over(seen)
+                self.identity.start_over(seen, link.theirs.name)
             else:
                 self.identity.begin_again(seen, is_old_copy=message.code == "equivocation")
         self._close.append((link.number, text))

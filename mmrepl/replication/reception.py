@@ -27,6 +27,10 @@ GREETING_MS = 5_000
 """A connection must have said hello, and proven itself, within so long; and a newcomer have heard who is a member."""
 
 
+PATIENCE = 3
+"""Whoever comes unchanged after being asked so often to rejoin asks us the same."""
+
+
 class Reception:
     """The door of a core. Keeps nothing of its own: links and peers are the core's."""
 
@@ -92,6 +96,7 @@ class Reception:
         link.trusted = True
         node, vector = node_of(theirs), from_wire(theirs.vector)
         peer = self._core.peers.get(theirs.name)
+        self._core.rejoin.met(node, (NodeId(*other) for other in theirs.members))
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
         if refusal is None and not self._belongs(link, theirs):
             refusal = self._uninvited(link, theirs, now_ms)
@@ -186,17 +191,18 @@ class Reception:
         Whether this is a member, or somebody who was announced.
 
         Who is expected is welcome with all that it has: while we waited for it, nobody has forgotten anything. But the
-        configuration may have come to name somebody since, and then it is a stranger as others are.
+        configuration may have come to name somebody since, or we have rejoined a cluster that did not wait for it; then
+        it is a stranger as others are.
 
         A newcomer may meet members of its new cluster before they have heard of it. It names those who hold it for a
         member; one that we know for a member is enough, for without it nobody forgets anything, and it does not do so
         without the newcomer. That it names *us* proves nothing: we would know. And it names the incarnations that it
         continues: with the memory of a member it is that member.
         """
-        members, own = self._core.members, self._core.local.store.node
+        members, own, rejoin = self._core.members, self._core.local.store.node, self._core.rejoin
         if members.has(node_of(theirs)):
             return True
-        if members.expected & {theirs.address, link.dialled} and not self._core.rejoin.has_forgotten:
+        if members.expected & {theirs.address, link.dialled} and not rejoin.has_forgotten and not rejoin.wanted_by:
             return True
         return any(members.has(NodeId(*member)) for member in theirs.members if NodeId(*member) != own)
 
@@ -206,22 +212,26 @@ class Reception:
 
         Unless nothing was ever forgotten here, and nobody is here but us. Where we are alone and did forget, and it
         belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first. An earlier
-        incarnation of it is nobody: else two that both lost their memories would refuse each other for ever.
+        incarnation of it is nobody: else two that both lost their memories would refuse each other for ever. For the
+        same reason it is us who rejoin where those who held us for a member are gone, and it does not rejoin either.
 
-        A newcomer asks nobody to rejoin: it has met a member, and will be told in a moment who belongs to the cluster.
+        A newcomer asks nobody to rejoin: it has met a member, or was asked to rejoin by one, and will be told in a
+        moment who belongs to the cluster. Did it let strangers in before, it had to rejoin again, because of these.
         """
         core = self._core
         alone, vector = core.members.is_alone(theirs.name), from_wire(theirs.vector)
+        if core.local.durable_vector.descends(vector):
+            return None if alone and not core.rejoin.has_forgotten else self._late(link, theirs)
+        if not core.rejoin.admitted and not core.rejoin.has_forgotten:
+            if now_ms - core.rejoin.born_ms >= GREETING_MS or (alone and core.rejoin.wanted_by in ("", theirs.name)):
+                return None
+            return Refusal("early", f"{core.members.name!r} does not know yet who belongs to its cluster")
         if alone and not core.rejoin.has_forgotten:
             return None
-        if core.local.durable_vector.descends(vector):
-            return self._late(link, theirs)
-        if not alone and not core.rejoin.admitted and not core.rejoin.has_forgotten:
-            if now_ms - core.rejoin.born_ms >= GREETING_MS:
-                return None  # whoever we have met does not answer any more
-            return Refusal("early", f"{core.members.name!r} does not know yet who belongs to its cluster")
-        if alone and (theirs.admitted or theirs.name > core.members.name):
-            core.identity.start_over(vector)
+        times = core.rejoin.refuse(node_of(theirs))
+        yields = alone or (not core.rejoin.admitted and times > PATIENCE)
+        if yields and (theirs.admitted or theirs.name > core.members.name):
+            core.identity.start_over(vector, theirs.name)
             return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")
         return Refusal(
             "rejoin",

@@ -33,6 +33,9 @@ ADMITTED = "admitted"
 ADMITTED_BY_MAX = 64
 """Of so many, the latest ones, it is remembered that they hold us for a member. One is enough."""
 
+REFUSED_MAX = 256
+"""Of so many it is counted how often they were asked to rejoin; of more, the count begins anew."""
+
 CONFIRMED_MS = 10_000
 """How often it is written down how much of what we wrote others have: late is safe, it only makes more suspect."""
 
@@ -68,6 +71,8 @@ class Rejoin:
     def __init__(self, local: LocalCore, meta: dict[str, bytes], now_ms: int = 0) -> None:
         self._local = local
         self.born_ms = now_ms  # when we began to be who we are, or this run of the process did
+        self._refused: dict[str, tuple[NodeId, int]] = {}  # by name: who was asked to rejoin, and how often in a row
+        self.wanted_by = ""  # who asked us to rejoin: by that one we want to be admitted before we let anybody in
         self._noted = 0  # what was remembered of `confirmed` last
         self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
         self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
@@ -93,9 +98,28 @@ class Rejoin:
         """*by* holds us for a member of the cluster: without our acknowledgement it forgets nothing."""
         if by not in self.admitted_by:
             others = [node for node in self.admitted_by if node.name != by.name]
-            self.admitted_by = [*others, by][-ADMITTED_BY_MAX:]
-            entry = self._local.store.node, self.admitted_by
-            self._note(ADMITTED, msgspec.msgpack.encode(entry))
+            self._set_admitted_by([*others, by][-ADMITTED_BY_MAX:])
+
+    def met(self, node: NodeId, continues: Iterable[NodeId]) -> None:
+        """*node* is there, and has the memory of those that it *continues*. Who else had its name knows us no more."""
+        known = {node, *continues}
+        gone = [other for other in self.admitted_by if other.name == node.name and other not in known]
+        if gone:
+            self._set_admitted_by([other for other in self.admitted_by if other not in gone])
+
+    def _set_admitted_by(self, nodes: list[NodeId]) -> None:
+        self.admitted_by = nodes
+        entry = self._local.store.node, self.admitted_by
+        self._note(ADMITTED, msgspec.msgpack.encode(entry))
+
+    def refuse(self, node: NodeId) -> int:
+        """How often in a row *node* was asked to rejoin. It has not: it asks the same of us, or does not hear us."""
+        refused, count = self._refused.get(node.name, (node, 0))
+        count = count + 1 if refused == node else 1
+        if len(self._refused) >= REFUSED_MAX and node.name not in self._refused:
+            self._refused.clear()
+        self._refused[node.name] = node, count
+        return count
 
     def confirmed(self, counter: int) -> None:
         """A peer has our writes up to *counter*, no more than we made."""

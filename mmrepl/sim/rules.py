@@ -148,8 +148,7 @@ class Rules:
         """
         if write.session == 0:
             return True
-        born_ms = self._born_ms.get(write.dot.origin, -1)
-        return born_ms > deletion.at_ms and not write.before.covers(deletion.dot)
+        return False
 
     def gone(self, version: VersionVector) -> Iterable[Wrote]:
         """

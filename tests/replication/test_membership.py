@@ -620,6 +620,91 @@ def test_a_newcomer_whose_sponsor_is_gone_does_not_wait_for_ever():
     assert oslo.get("k") == 1
 
 
+def left_behind(*, has_forgotten):
+    """Oslo is a member and knows many others, and then all those lose their memories, and delete and forget."""
+    world = meshed("lima", "paris", "tokyo", "oslo", options={"cut_operations": 1})
+    oslo = world["oslo"]
+    oslo.put("k", 1)
+    if has_forgotten:
+        oslo.delete("k")
+        world.settle()
+        world.run(3000)
+    assert oslo.core.rejoin.has_forgotten is has_forgotten
+    for other in ("lima", "paris", "tokyo"):
+        world.cut("oslo", other)
+    for other in ("lima", "paris", "tokyo"):
+        world[other].wipe()
+    world.connect("lima", "paris")
+    world.connect("lima", "tokyo")
+    world.connect("paris", "tokyo")
+    world["lima"].put("gone", 1)
+    world["lima"].delete("gone")
+    oslo.put("more", 1)
+    world.run(5000)
+    assert world["lima"].core.rejoin.has_forgotten
+    return world
+
+
+@pytest.mark.parametrize("has_forgotten", [False, True])
+def test_two_that_ask_each_other_to_rejoin_do_not_stay_apart_for_ever(has_forgotten):
+    """Whoever held oslo for a member is gone: it is oslo that starts over, once it has seen that the others do not."""
+    world = left_behind(has_forgotten=has_forgotten)
+    before = {name: site.node for name, site in world.sites.items()}
+    for _ in range(12):
+        for other in ("lima", "paris", "tokyo"):
+            if not world.between("oslo", other):
+                world.connect("oslo", other)
+            world.run(300)
+    world.settle()
+    assert {name for name, site in world.sites.items() if site.node != before[name]} == {"oslo"}
+    for site in world.sites.values():
+        assert (site.get("more"), site.get("gone")) == (1, None)
+
+
+def test_whoever_has_the_name_of_a_member_without_its_memory_does_not_hold_us_for_one():
+    """Unless it says that it continues it."""
+    rejoin = meshed("lima", "paris")["lima"].core.rejoin
+    (paris,) = rejoin.admitted_by
+    again = NodeId("paris", 7)
+    rejoin.met(again, [paris])
+    assert rejoin.admitted_by == [paris]
+    rejoin.met(again, [])
+    assert not rejoin.admitted
+
+
+def test_a_node_that_rejoins_lets_nobody_in_before_it_belongs():
+    """Not even whom it was told to expect: that one may have to rejoin as well."""
+    world = meshed("lima", "paris", options={"cut_operations": 1})
+    world["lima"].put("gone", 1)
+    world["lima"].delete("gone")
+    world.settle()
+    world.run(3000)
+    oslo = world.add("oslo", options={"expected": ("tokyo:1", "lima:1")})
+    tokyo = world.add("tokyo", options={"expected": ("oslo:1",)})
+    for site in (oslo, tokyo):
+        site.put(site.name, 1)
+    world.run(100)
+    world.connect("oslo", "lima")
+    world.run(100)
+    first = oslo.node
+    assert oslo.core.rejoin.wanted_by == "lima"
+    world.connect("tokyo", "oslo")
+    world.run(300)
+    assert not world.between("tokyo", "oslo")
+    world.connect("oslo", "lima")
+    world.run(500)
+    assert oslo.core.rejoin.admitted
+    before = tokyo.node
+    world.connect("tokyo", "oslo")
+    world.run(300)
+    assert tokyo.node != before
+    assert oslo.node == first
+    world.connect("tokyo", "oslo")
+    world.connect("oslo", "paris")
+    world.settle()
+    assert world["paris"].get("tokyo") == world["paris"].get("oslo") == 1
+
+
 def test_a_hostile_claim_to_more_of_our_counter_costs_incarnations_but_a_bounded_number():
     """Each is believed, for it may be true; nothing is lost; after a few the peer is no longer listened to."""
     world = meshed("paris", "tokyo")
