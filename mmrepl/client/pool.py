@@ -158,11 +158,12 @@ class Pool:
                 future.set_exception(error)
 
     def _changed(self, connection: Connection) -> None:
-        if connection.ended or connection.retired:
-            if connection in self._open and connection.ended:
-                self._open.remove(connection)
-                if not self._closed and not connection.retired:
-                    self._lost(f"a connection to {self.address} was lost")
+        if connection not in self._open:
+            return  # it was never up, or is being cut: whoever does that tells those who wait
+        if connection.ended:
+            self._open.remove(connection)
+            if not connection.retired:
+                self._lost(f"a connection to {self.address} was lost")
             self._wake(1)
         elif self._waiting and connection.has_room:
             self._wake(1)

@@ -45,6 +45,7 @@ class ScriptedNode:
         self.most = 0  # connections at once
         self.say_role = True
         self.moved = asyncio.Event()
+        self.let_go = asyncio.Event()  # ends whatever hangs
         self.address = ""
         self._server = None
 
@@ -57,6 +58,7 @@ class ScriptedNode:
     async def stop(self):
         if self._server is not None:
             self._server.close()
+            self.let_go.set()
             for writer in list(self.connections):
                 writer.transport.abort()
             await self._server.wait_closed()
@@ -91,7 +93,8 @@ class ScriptedNode:
         if what == "refuse":
             return False
         if what == "hang":
-            await asyncio.Event().wait()
+            await self.let_go.wait()
+            return False
         answer = what if isinstance(what, bytes) else await self._answer(words)
         if what == "lose":
             return False
