@@ -86,11 +86,20 @@ def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes:
     if len(payload) > limits.value_bytes:
         size, most = len(payload), limits.value_bytes
         raise InvalidValue(f"value takes {size:,} bytes encoded; the limit value_bytes is {most:,}")
-    if _UINT64 in payload and _seems_too_large(payload):
+    if _UINT64 in payload and _seems_too_large(payload) and not _is_readable(payload):
         fault = _fault(value, limits.depth, limits.value_bytes)
         if fault is not None:
             raise fault
     return payload
+
+
+def _is_readable(payload: bytes) -> bool:
+    """Whether the typed decoder takes it: then no int is too large, and nothing has to be looked for in Python."""
+    try:
+        _unpack_typed(payload)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _admit(container: Any, depth: int, left: int) -> int:

@@ -98,7 +98,8 @@ class LocalCore:
     ) -> int:
         """Write or delete; returns the counter of the dot, minted by ``store.node``. Errors are `Store.put`'s."""
         counter = self.store.put(table, key, payload, wall_ms, context)
-        self._asked(durability)
+        if durability is not Durability.SYNC or self._durability is not Durability.SYNC:
+            self._asked(durability)
         return counter
 
     def put_run(

@@ -343,7 +343,8 @@ class Replica(TableView, TableHost):
         with self._lock:
             core, found = self._alive(), self._table(table)
             core.put(found, key, payload, self._wall_ms(), None, self._level)
-            end, events = self._store.log.end, self._take_events()
+            end = self._store.log.end
+            events = self._take_events() if self._store.keyspace.events else None
             self._gathers = self._storage is None and not self._listeners
         if self._storage is not None or end >= self._next_look:
             self._finish(end, self._level)
@@ -417,7 +418,10 @@ class Replica(TableView, TableHost):
             if not self._core.answers_at_once(level):
                 self._group.commit(end)
             if level is not Durability.SYNC:
-                self._flush_soon()
+                if self._flusher is None:
+                    self._start_flusher()
+                else:
+                    self._flusher.wake()
         if end >= self._next_look:
             with self._lock:
                 log = self._store.log
@@ -458,7 +462,7 @@ class Replica(TableView, TableHost):
                 self._core.calm_down()
             self._write_out(self._store.log.end, Durability.SYNC)
 
-    def _flush_soon(self) -> None:
+    def _start_flusher(self) -> None:
         with self._lock:
             if self._closed:
                 return  # closing commits what was minted before
