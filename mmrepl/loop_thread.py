@@ -13,13 +13,85 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mmrepl.errors import ClosedError, UsageError, WaitTimeout
 
 T = TypeVar("T")
+
+
+class Pending(Generic[T]):
+    """
+    What will come of a call on the loop: as a `concurrent.futures.Future`, but sound under Ctrl-C.
+
+    A KeyboardInterrupt that strikes in ``threading.Condition.__enter__``, which is Python, leaves the lock locked, and
+    the loop would wait for it for ever. Here are only locks themselves: ``with`` takes and leaves them in one step.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latch = threading.Lock()  # locked until it is settled
+        self._latch.acquire()
+        self._settled = False
+        self._cancelled = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Pending[T]], object]] = []
+
+    def done(self) -> bool:
+        """Whether there is an outcome, be it that it was cancelled."""
+        return self._settled
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled before there was another outcome."""
+        return self._cancelled
+
+    def cancel(self) -> bool:
+        """Whether there was no outcome yet; now this is it."""
+        return self._settle(cancelled=True)
+
+    def set_result(self, value: T) -> bool:
+        """Whether this is the outcome now."""
+        return self._settle(value)
+
+    def set_exception(self, error: BaseException) -> bool:
+        """Whether this is the outcome now."""
+        return self._settle(None, error)
+
+    def result(self, timeout: float | None = None) -> T:
+        """The outcome, as soon as it is there. Raises what it is, CancelledError, or TimeoutError."""
+        if not self._settled:
+            if not self._latch.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                raise TimeoutError
+            self._latch.release()  # for others who wait
+        if self._cancelled:
+            raise CancelledError
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[no-any-return]
+
+    def add_done_callback(self, callback: Callable[[Pending[T]], object]) -> None:
+        """Call *callback* when there is an outcome, in the thread that brings it; at once, if there is one."""
+        with self._lock:
+            settled = self._settled
+            if not settled:
+                self._callbacks.append(callback)
+        if settled:
+            callback(self)
+
+    def _settle(self, value: Any = None, error: BaseException | None = None, *, cancelled: bool = False) -> bool:
+        with self._lock:
+            if self._settled:
+                return False
+            self._value, self._error, self._cancelled = value, error, cancelled
+            callbacks, self._callbacks = self._callbacks, []
+            self._settled = True
+        self._latch.release()
+        for callback in callbacks:
+            callback(self)
+        return True
 
 
 class LoopThread:
@@ -38,13 +110,12 @@ class LoopThread:
         self._lock = threading.Lock()
         self._open = False  # calls are taken; under _lock
         self._stop_asked = False  # under _lock
-        self._waiting: set[Future[Any]] = set()  # of calls whose outcome is not there yet; under _lock
+        self._waiting: set[Pending[Any]] = set()  # of calls whose outcome is not there yet; under _lock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
-        self._entered: Future[None] = Future()
-        self._entered.set_running_or_notify_cancel()  # who waits for it may give up; it does not
+        self._entered: Pending[None] = Pending()
         self._failure: BaseException | None = None  # what *leave* raised; told once
-        self._ended = threading.Event()  # the last thing that the thread does
+        self._ended: Pending[None] = Pending()  # the last thing that the thread does
         self._thread = threading.Thread(target=self._run, name=f"mmrepl-{name}", daemon=True)
 
     # -- life
@@ -57,7 +128,7 @@ class LoopThread:
             self._loop = asyncio.new_event_loop()
         try:
             self._thread.start()
-            self._outcome(self._entered, "its start", timeout)
+            self._started(timeout)
         except BaseException:
             with suppress(WaitTimeout):  # it goes on ending
                 self.stop(timeout)
@@ -83,12 +154,22 @@ class LoopThread:
             loop.call_soon_threadsafe(self._stopping.set)
         # Do not wait in `join`: a KeyboardInterrupt in the midst of it can leave the thread's own lock released twice
         # over (CPython 3.11), and every later look at the thread raises RuntimeError.
-        if not self._ended.wait(timeout):
-            raise WaitTimeout(f"{self._name}: its end did not come within {timeout:g} s")
+        try:
+            self._ended.result(timeout)
+        except TimeoutError:
+            raise WaitTimeout(f"{self._name}: its end did not come within {timeout:g} s") from None
         self._thread.join()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _started(self, timeout: float) -> None:
+        try:
+            self._entered.result(timeout)
+        except TimeoutError:
+            if self._entered.done():
+                raise  # what *enter* raised
+            raise WaitTimeout(f"{self._name}: its start did not come about within {timeout:g} s") from None
 
     @property
     def is_open(self) -> bool:
@@ -105,7 +186,7 @@ class LoopThread:
                 left = list(self._waiting)
             for future in left:
                 future.cancel()
-            self._ended.set()
+            self._ended.set_result(None)
 
     def _its_loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None
@@ -130,10 +211,10 @@ class LoopThread:
 
     def call(self, do: Callable[[], T], what: str, timeout: float) -> T:
         """Run *do* on the loop; returns or raises what it did. It must not block."""
-        future: Future[T] = Future()
+        future: Pending[T] = Pending()
 
         def act() -> None:
-            if future.set_running_or_notify_cancel():
+            if not future.cancelled():
                 try:
                     future.set_result(do())
                 except BaseException as error:  # noqa: BLE001 - it is the caller's
@@ -152,9 +233,9 @@ class LoopThread:
         """
         return self._outcome(self.submit(make, what), what, timeout)
 
-    def submit(self, make: Callable[[], Coroutine[Any, Any, T]], what: str) -> Future[T]:
+    def submit(self, make: Callable[[], Coroutine[Any, Any, T]], what: str) -> Pending[T]:
         """As `run`, without waiting. Cancelling the future cancels the coroutine."""
-        future: Future[T] = Future()
+        future: Pending[T] = Pending()
         loop = self._loop
 
         def act() -> None:
@@ -174,7 +255,7 @@ class LoopThread:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(do)
 
-    def _hand_over(self, future: Future[Any], act: Callable[[], None], what: str) -> None:
+    def _hand_over(self, future: Pending[Any], act: Callable[[], None], what: str) -> None:
         self._check_thread(what)
         with self._lock:
             if not self._open or self._loop is None:
@@ -183,11 +264,11 @@ class LoopThread:
             self._loop.call_soon_threadsafe(act)
         future.add_done_callback(self._done)
 
-    def _done(self, future: Future[Any]) -> None:
+    def _done(self, future: Pending[Any]) -> None:
         with self._lock:
             self._waiting.discard(future)
 
-    def _outcome(self, future: Future[T], what: str, timeout: float) -> T:
+    def _outcome(self, future: Pending[T], what: str, timeout: float) -> T:
         try:
             return future.result(timeout)
         except CancelledError:
@@ -206,16 +287,15 @@ class LoopThread:
             raise UsageError(f"{self._name}: {what} cannot be waited for on its own event loop; use another thread")
 
 
-def _deliver(task: asyncio.Task[T], future: Future[T]) -> None:
+def _deliver(task: asyncio.Task[T], future: Pending[T]) -> None:
     if task.cancelled():
         future.cancel()
         return
     error = task.exception()  # retrieved in any case, or asyncio would report it
-    with suppress(InvalidStateError):  # cancelled meanwhile
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(task.result())
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Self
 
 from mmrepl.errors import ClosedError, WaitTimeout
-from mmrepl.loop_thread import LoopThread
+from mmrepl.loop_thread import LoopThread, Pending
 from mmrepl.runtime.node import Node
 from mmrepl.runtime.outcomes import Change, Token
 
@@ -34,7 +34,7 @@ class ChangeFeed(Iterator[Change]):
         self._timeout = timeout
         self._grace = grace  # more seconds, for the loop to answer
         self._page: deque[Change] = deque()
-        self._pending: Future[list[Change]] | None = None
+        self._pending: Pending[list[Change]] | None = None
         self._stopped = False
 
     @property
@@ -47,8 +47,13 @@ class ChangeFeed(Iterator[Change]):
             self._page.extend(self._fetch())
         if self._stopped or not self._page:
             raise StopIteration
-        change = self._page.popleft()
-        self._token = change.token
+        try:
+            change = self._page.popleft()
+            token = change.token
+        except BaseException:  # Ctrl-C: what was on the page is fetched again
+            self._page.clear()
+            raise
+        self._token = token
         return change
 
     def _fetch(self) -> list[Change]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import linecache
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import _base as futures_base
 from contextlib import ExitStack
 
 import pytest
 
 import mmrepl
-from mmrepl import BlockingNode, Node
+from mmrepl import BlockingNode, Node, loop_thread
 from mmrepl.errors import AckTimeout, ClosedError, InvalidValue, StoreFailed, UsageError, WaitTimeout, WrongContext
 from mmrepl.ports import Durability
 from mmrepl.resolvers import KeepSiblings
+from mmrepl.runtime import change_feed
 from mmrepl.storage.memory import MemoryStorage
 
 PATIENCE = 20.0
@@ -451,6 +456,73 @@ def test_ctrl_c_breaks_off_a_wait_and_nothing_else(paris):
     paris["l"] = 2
     assert paris._ask(lambda: len(paris._node._waiting._acks) + len(paris._node.core.waiters), "x") == 0
     assert not paris._thread._waiting
+
+
+class Strike:
+    """
+    Ctrl-C at the *number*-th step that this thread takes in the modules of the door; a step is a line, or a return.
+
+    Not at a ``with``, nor at ``return change``: Python looks for signals after calls and at jumps, and so neither
+    between a body and its end nor where a value is only handed back.
+    """
+
+    MODULES = (loop_thread.__file__, change_feed.__file__, threading.__file__, futures_base.__file__)
+
+    def __init__(self, number):
+        self.left = number
+
+    def __enter__(self):
+        sys.settrace(self)
+        return self
+
+    def __exit__(self, *_error):
+        sys.settrace(None)
+
+    def __call__(self, frame, event, _argument):
+        if frame.f_code.co_filename not in self.MODULES:
+            return None
+        name, text = frame.f_code.co_name, linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if text.lstrip().startswith(("with ", "return change")):
+            return self
+        if event == "line" or (event == "return" and name not in ("__next__", "__exit__")):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_anywhere_in_a_feed_loses_no_change(paris):
+    """Wherever it strikes: the feed goes on where it was, no lock is left locked, and the node does not hang."""
+    feed = paris.changes(timeout=PATIENCE)
+    for number in itertools.count(1):
+        paris[f"key {number}"] = number
+        before = feed.token
+        try:
+            with Strike(number) as strike:
+                found = next(feed).value
+        except KeyboardInterrupt:
+            assert feed.token == before
+            found = next(feed).value
+        assert found == number
+        if strike.left > 0:
+            break
+    assert number > 40, "it was everywhere"
+
+
+def test_a_condition_of_the_standard_library_would_be_left_locked():
+    """That is why there is none in the door: struck where it has taken its lock and not yet said so, it keeps it."""
+    for number in itertools.count(1):
+        condition, free = threading.Condition(), []
+        try:
+            with Strike(number) as strike, condition:
+                pass
+        except KeyboardInterrupt:
+            in_thread(lambda: free.append(condition.acquire(blocking=False) and condition.release() is None)).join()  # noqa: B023
+            if free == [False]:
+                return
+        else:
+            assert strike.left <= 0, "there is no such place any more: it can be used again"
 
 
 def test_ctrl_c_while_closing():
