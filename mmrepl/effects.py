@@ -24,8 +24,7 @@ from mmrepl.types import Limits
 from mmrepl.wire.messages import Hello, Message
 
 
-@frozen
-class Persist:
+class Persist(msgspec.Struct, frozen=True):
     """Make *commit* durable, then report ``persisted(position)`` to the core."""
 
     commit: Commit

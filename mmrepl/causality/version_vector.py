@@ -114,13 +114,11 @@ class VersionVector(Mapping[NodeId, int]):
 
     def join(self, other: VersionVector) -> VersionVector:
         """Pointwise maximum: what the two have seen together."""
-        if self.descends(other):
+        if self._counters == other._counters:
             return self
-        joined = dict(self._counters)
-        for origin, counter in other._counters.items():
-            if counter > joined.get(origin, 0):
-                joined[origin] = counter
-        return VersionVector.unchecked(joined)
+        ours = self._counters.get
+        news = {origin: counter for origin, counter in other._counters.items() if counter > ours(origin, 0)}
+        return VersionVector.unchecked({**self._counters, **news}) if news else self
 
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""

@@ -223,16 +223,17 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
                 raise FrameError("a context that belongs to no operation")
             last = entry[0]
             refs, counters = entry[1::2], entry[2::2]
-            if any(not 0 <= ref < len(self.origins) for ref in refs) or len(set(refs)) != len(refs):
+            if not refs:
+                continue
+            if min(refs) < 0 or max(refs) >= len(self.origins) or len(set(refs)) != len(refs):
                 raise FrameError("a context that names no origin, or one twice")
-            if any(not 1 <= counter <= COUNTER_MAX for counter in counters):
+            if min(counters) < 1 or max(counters) > COUNTER_MAX:
                 raise FrameError("a context with a counter out of range")
             run = bisect_right(starts, last) - 1
-            if any(
-                ref == origins[run] and counter >= firsts[run] + last - starts[run]
-                for ref, counter in zip(refs, counters, strict=True)
-            ):
-                raise FrameError("a context that covers the write itself")
+            if origins[run] in refs:
+                counter = counters[refs.index(origins[run])]
+                if counter >= firsts[run] + last - starts[run]:
+                    raise FrameError("a context that covers the write itself")
 
 
 def _repeats(names: Sequence[object]) -> bool:
@@ -241,11 +242,15 @@ def _repeats(names: Sequence[object]) -> bool:
 
 def _check_names(origins: list[tuple[str, int]], tables: list[str], limits: Limits) -> None:
     for name, incarnation in origins:
-        if not name or len(name.encode()) > limits.key_bytes or not 0 <= incarnation < 1 << 63:
+        if not name or _is_longer(name, limits.key_bytes) or not 0 <= incarnation < 1 << 63:
             raise FrameError(f"an origin of {len(name)} characters, incarnation {incarnation}")
     for table in tables:
-        if len(table.encode()) > limits.key_bytes:
+        if _is_longer(table, limits.key_bytes):
             raise FrameError(f"a table name of {len(table)} characters")
+
+
+def _is_longer(name: str, most_bytes: int) -> bool:
+    return len(name) > most_bytes // 4 and len(name.encode()) > most_bytes
 
 
 def differences(stamps: list[int]) -> list[int]:

@@ -43,8 +43,8 @@ class Intake:
     def apply(self, peer: Peer, delta: Delta) -> Applied:
         """The one door for what others wrote."""
         store = self._core.local.store
-        nodes = delta.batch.node_ids()
-        heads = [0 if (columns := store.log.known(node)) is None else columns.head for node in nodes]
+        origins, known = delta.batch.origins, store.log.known
+        heads = [0 if (columns := known(origin)) is None else columns.head for origin in origins]
         applied = store.apply(delta.batch)
         self._core.local.demand(self._core.options.durability)
         if delta.ack:
@@ -53,12 +53,13 @@ class Intake:
             peer.sent = after(peer.sent, delta.batch)
         peer.received_count += applied.fresh + applied.known
         if applied.fresh:
-            for node, head in zip(nodes, heads, strict=True):
-                if store.log.origin(node).head > head:
-                    self._applied_from[node] = peer.name
+            for origin, head in zip(origins, heads, strict=True):
+                columns = known(origin)
+                if columns is not None and columns.head > head:
+                    self._applied_from[columns.origin] = peer.name
         if applied.known:
             peer.duplicate_count += applied.known
-            self._prune_what_came_twice(peer, nodes, heads)
+            self._prune_what_came_twice(peer, delta.batch.node_ids(), heads)
         return applied
 
     def _prune_what_came_twice(self, peer: Peer, nodes: list[NodeId], heads: list[int]) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from mmrepl.errors import LogTruncated
 from mmrepl.log.batch import Batch
-from mmrepl.log.oplog import Slice
+from mmrepl.log.columns import Columns
+from mmrepl.log.oplog import OpLog, Slice
 from mmrepl.replication.local import LocalCore
 from mmrepl.replication.peer import Peer
 from mmrepl.replication.slices import after
@@ -35,6 +36,7 @@ class Pusher:
         self._local = local
         self._own = own
         self._made: dict[tuple[tuple[int, int, int], ...], Delta] = {}
+        self._own_columns: tuple[OpLog, int, list[Columns]] | None = None  # of this log, when it had so many origins
 
     def begin_turn(self) -> None:
         """Forget the frames of the turn before."""
@@ -48,15 +50,22 @@ class Pusher:
         """
         have, durable = peer.sent.counters.get, self._local.durable_vector.counters.get
         slices: list[Slice] = []
-        for columns in self._local.store.log.columns:
+        for columns in self._local.store.log.columns if peer.eager else self._ours():
             origin = columns.origin
             first, last = have(origin, 0) + 1, durable(origin, 0)
-            if first > last or not (self._own(origin) or (peer.eager and origin not in peer.pruned)):
+            if first > last or (origin in peer.pruned and not self._own(origin)):
                 continue
             if first < columns.base:
                 raise LogTruncated(f"{peer.name!r} lacks operations of {origin} from {first}; the log begins later")
             slices.append((columns, first, last))
         return slices
+
+    def _ours(self) -> list[Columns]:
+        log, known = self._local.store.log, self._own_columns
+        if known is None or known[0] is not log or known[1] != len(log.columns):
+            ours = [columns for columns in log.columns if self._own(columns.origin)]
+            known = self._own_columns = log, len(log.columns), ours
+        return known[2]
 
     def frame(self, slices: list[Slice], *, ack: bool) -> Delta:
         """The first frame of *slices*. Raises LogTruncated."""

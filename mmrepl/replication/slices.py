@@ -7,6 +7,7 @@ from __future__ import annotations
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.log.batch import Batch
 from mmrepl.log.oplog import Slice
+from mmrepl.types import NodeId
 
 
 def size_bytes(batch: Batch) -> int:
@@ -40,9 +41,10 @@ def from_position(slices: list[Slice], position: int) -> list[Slice]:
 
 def after(vector: VersionVector, batch: Batch) -> VersionVector:
     """What somebody at *vector* has when the batch was applied."""
-    nodes, reached, flat = batch.node_ids(), dict(vector.counters), iter(batch.runs)
+    reached, flat = dict(vector.counters), iter(batch.runs)
     for ref, first, count in zip(flat, flat, flat, strict=True):
-        last = first + abs(count) - 1
-        if last > reached.get(nodes[ref], 0):
-            reached[nodes[ref]] = last
+        name, incarnation = batch.origins[ref]
+        origin, last = NodeId(name, incarnation), first + abs(count) - 1
+        if last > reached.get(origin, 0):
+            reached[origin] = last
     return VersionVector.unchecked(reached)

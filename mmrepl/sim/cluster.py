@@ -34,7 +34,7 @@ from mmrepl.sim.network import Weather
 from mmrepl.sim.node import Settings, SimNode
 from mmrepl.sim.stage import Stage
 from mmrepl.sim.topology import Edge
-from mmrepl.store.read import resolve
+from mmrepl.store.read import read_payload, resolve
 from mmrepl.types import Limits
 
 SETTLED_MS = 1_000
@@ -136,9 +136,9 @@ class Cluster(Stage[SimNode]):
             ours, theirs = (node.store_core.local.store.version for node in (first, other))
             if ours != theirs:
                 return _lacking(first.name, ours, other.name, theirs)
-        states = [(node.name, *shown(node.store_core)) for node in up]
-        _, _, payloads = states[0]
-        for name, _, theirs_shown in states[1:]:
+        states = [(node.name, _reads(node.store_core)) for node in up]
+        _, payloads = states[0]
+        for name, theirs_shown in states[1:]:
             for place in sorted(payloads.keys() | theirs_shown.keys()):
                 if payloads.get(place) != theirs_shown.get(place):
                     table, key = place
@@ -224,6 +224,14 @@ class Cluster(Stage[SimNode]):
         for node in self.nodes.values():
             held = held.join(node.durable_version)
         return held
+
+
+def _reads(core: MultiMaster) -> dict[Place, bytes | None]:
+    """What every key of a core reads; the second half of `shown`."""
+    store = core.local.store
+    tables = [store.table(name) for name in store.table_names()]
+    reads = {(table.name, key): read_payload(store, table, key) for table in tables for key in sorted(table.states)}
+    return {place: payload for place, payload in reads.items() if payload is not None}
 
 
 def shown(

@@ -21,7 +21,7 @@ from mmrepl.sim.clocks import SimClock
 from mmrepl.sim.dialling import Dialler
 from mmrepl.sim.disk import SimDisk, SimStorage
 from mmrepl.wire.codec import decode, encode
-from mmrepl.wire.framing import FrameReader, encode_frame
+from mmrepl.wire.framing import FrameReader, decode_frames, encode_frame
 from mmrepl.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -298,14 +298,10 @@ class SimHost(Generic[CoreT]):
         reader = self._readers.get(link)
         if core is None or reader is None:
             return
-        datagrams = self.stage.network.datagrams
-        if datagrams:
-            reader = FrameReader(core.limits)
+        datagrams, limits = self.stage.network.datagrams, core.limits
         try:
-            for number, body in reader.feed(data):
-                self._receive(core, link, decode(number, body, core.limits))
-            if datagrams:
-                reader.finish()
+            for number, body in decode_frames(data, limits) if datagrams else reader.feed(data):
+                self._receive(core, link, decode(number, body, limits))
         except PeerError as error:
             self.stage.fired["bad frame"] += 1
             if not datagrams:

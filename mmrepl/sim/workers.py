@@ -8,6 +8,7 @@ costs its task, which is told as lost, and is replaced.
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -110,8 +111,19 @@ def _sheltered() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def spare_garbage_collection() -> None:
+    """
+    Have this process look for cyclic garbage more rarely, and never in what it has loaded.
+
+    For one that does nothing but run seeds: it leaves little such garbage, and is a twentieth faster.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def _serve(pipe: Connection, work: Callable[[T], R]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us
+    spare_garbage_collection()
     try:
         while True:
             pipe.send(work(pipe.recv()))
