@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.causality.context import BLIND, CausalContext
     from mmrepl.causality.dot import Dot
     from mmrepl.causality.version_vector import VersionVector
+    from mmrepl.client.blocking import BlockingClient
+    from mmrepl.client.client import Client
     from mmrepl.errors import MmreplError
     from mmrepl.log.policy import LogPolicy
     from mmrepl.ports import Durability
@@ -30,9 +32,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BLIND",
+    "BlockingClient",
     "BlockingNode",
     "CausalContext",
     "Change",
+    "Client",
     "Dot",
     "Durability",
     "Limits",
@@ -51,9 +55,11 @@ __all__ = [
 
 _HOMES = {
     "BLIND": "mmrepl.causality.context",
+    "BlockingClient": "mmrepl.client.blocking",
     "BlockingNode": "mmrepl.runtime.blocking",
     "CausalContext": "mmrepl.causality.context",
     "Change": "mmrepl.runtime.outcomes",
+    "Client": "mmrepl.client.client",
     "Dot": "mmrepl.causality.dot",
     "Durability": "mmrepl.ports",
     "Limits": "mmrepl.types",

@@ -171,7 +171,9 @@ class BlockingClient(BlockingClientTable):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Blocking{repr(self._inner)[1:]}"
+        if not self._thread.is_open:
+            return f"<Blocking{repr(self._inner)[1:]}"
+        return self._thread.call(lambda: f"<Blocking{repr(self._inner)[1:]}", "its description", CALL_TIMEOUT)
 
     def table(self, name: str) -> BlockingClientTable:
         """A table; see `Client.table`."""

@@ -145,7 +145,11 @@ class ClientTable:
 
     def _wrote(self, receipt: ClientWritten) -> ClientWritten:
         if self._state is not None:
-            self._state.wrote(receipt.seen)
+            try:
+                self._state.wrote(receipt.seen)
+            except UsageError as error:  # the session was of another cluster, and this one took the write
+                error.definite = False
+                raise
         return receipt
 
     # -- anything

@@ -42,7 +42,8 @@ class _Course:
     request: Request
     deadline: float
     node: str = ""  # asked last
-    in_doubt: bool = False  # a write was sent, and its answer is not here
+    under_way: bool = False  # a write was sent, and its answer is not here
+    in_doubt: bool = False  # of an attempt nobody knows whether it wrote; what comes later does not change that
     last: MmreplError | None = None
     redirects: int = 0  # since the last pause
     catch_up_ms: int = CATCH_UP_MS_MIN
@@ -50,7 +51,20 @@ class _Course:
 
     def sending(self) -> None:
         """From now on nobody knows, until an answer says it."""
-        self.in_doubt = self.request.writes
+        self.under_way = self.request.writes
+
+    def answered(self, error: MmreplError) -> None:
+        """An attempt has failed."""
+        self.under_way = False
+        self.last = error
+        if self.request.writes and not error.definite:
+            self.in_doubt = True
+
+    def told(self, error: MmreplError) -> MmreplError:
+        """*error* as the caller gets it: with the call, and the truth about all attempts."""
+        error = tell(error, self.node, self.request)
+        error.definite = error.definite and not (self.in_doubt or self.under_way)
+        return error
 
 
 class Dispatcher:
@@ -90,7 +104,9 @@ class Dispatcher:
         self.closed = True
         self._stir()
         for endpoint in self.endpoints.values():
-            await endpoint.close()
+            endpoint.end()
+        for endpoint in self.endpoints.values():
+            await endpoint.ended()
 
     # -- the way
 
@@ -101,9 +117,9 @@ class Dispatcher:
             async with asyncio.timeout(timeout):
                 return await self._pursue(course)
         except MmreplError as error:
-            raise tell(error, course.node, request) from None
+            raise course.told(error) from None
         except TimeoutError:
-            raise tell(self._too_late(course, timeout), course.node, request) from course.last
+            raise course.told(self._too_late(course, timeout)) from course.last
 
     async def _pursue(self, course: _Course) -> tuple[Reply, str]:
         pause = Backoff(PAUSE_MS_MIN, PAUSE_MS_MAX, self._rng)
@@ -140,8 +156,7 @@ class Dispatcher:
             if isinstance(answer, Failure):
                 raise error_of(answer)
         except MmreplError as error:
-            course.in_doubt = request.writes and not error.definite
-            course.last = error
+            course.answered(error)
             if self.closed:
                 raise
             match verdict(error, request):
@@ -202,13 +217,12 @@ class Dispatcher:
             raise ClosedError("the client was closed")
 
     def _too_late(self, course: _Course, timeout: float) -> MmreplError:
-        if isinstance(course.last, errors.NodeBehind) and not course.in_doubt:
-            error: MmreplError = errors.NodeBehind(f"{course.last} (waited {timeout:g} s)")
-        else:
-            known = "; ".join(f"{e.address} {e.health.trouble or 'is up'}" for e in self.endpoints.values())
-            why = f"; at last: {course.last}" if course.last is not None else ""
-            error = WaitTimeout(f"not done within {timeout:g} s{why} (known nodes: {known})")
-        error.definite = not course.in_doubt
+        if isinstance(course.last, errors.NodeBehind) and not (course.in_doubt or course.under_way):
+            return errors.NodeBehind(f"{course.last} (waited {timeout:g} s)")
+        known = "; ".join(f"{e.address} {e.health.trouble or 'is up'}" for e in self.endpoints.values())
+        why = f"; at last: {course.last}" if course.last is not None else ""
+        error = WaitTimeout(f"not done within {timeout:g} s{why} (known nodes: {known})")
+        error.definite = True  # but for what the attempts say
         return error
 
     # -- the nodes

@@ -155,10 +155,13 @@ class Endpoint:
         if self._probe is not None and self._probe.ended and self.health.up:
             self.look_again()
 
-    async def close(self) -> None:
-        """End the check and every connection. Idempotent."""
+    def end(self) -> None:
+        """End the check and every connection, at once. Idempotent."""
         self._task.cancel()
-        await asyncio.wait([self._task])
         if self._probe is not None:
             self._probe.abort("the client was closed")
-        await self.pool.close()
+        self.pool.end()
+
+    async def ended(self) -> None:
+        """Return when nothing is left of it, after `end`."""
+        await asyncio.wait([self._task, *self.pool.opening])

@@ -45,14 +45,14 @@ class Pool:
         self._timeout = timeout
         self._lost = lost
         self._open: list[Connection] = []
-        self._opening: set[asyncio.Task[None]] = set()
+        self.opening: set[asyncio.Task[None]] = set()  # connections that are not up yet
         self._waiting: deque[asyncio.Future[None]] = deque()  # of calls without a connection, oldest first
         self._closed = False
 
     @property
     def size(self) -> int:
         """Connections that are open, or are being opened; never more than the limit."""
-        return len(self._open) + len(self._opening)
+        return len(self._open) + len(self.opening)
 
     @property
     def under_way(self) -> int:
@@ -122,7 +122,7 @@ class Pool:
 
     def _begin_opening(self) -> None:
         task = asyncio.get_running_loop().create_task(self._open_one())
-        self._opening.add(task)
+        self.opening.add(task)
 
     async def _open_one(self) -> None:
         task = asyncio.current_task()
@@ -130,13 +130,13 @@ class Pool:
         try:
             connection = await connect(self.address, self._password, self._timeout, self._pipeline, self._changed)
         except MmreplError as error:
-            self._opening.discard(task)
+            self.opening.discard(task)
             if not self._open:
                 self._fail(type(error), str(error))
             self._lost(str(error))
             return
         finally:
-            self._opening.discard(task)
+            self.opening.discard(task)
         if self._closed:
             connection.abort("the client is closed")
             return
@@ -177,12 +177,9 @@ class Pool:
             connection.abort(why)
         self._fail(Unavailable, f"{self.address} is down ({why})")
 
-    async def close(self) -> None:
-        """End every connection; calls under way fail. Idempotent."""
+    def end(self) -> None:
+        """End every connection, at once; calls under way fail. Idempotent."""
         self._closed = True
         self.cut("the client was closed")
-        opening = list(self._opening)
-        for task in opening:
+        for task in self.opening:
             task.cancel()
-        if opening:
-            await asyncio.wait(opening)

@@ -66,7 +66,7 @@ async def test_no_more_connections_than_allowed_and_no_more_calls_on_each(gate):
         await asyncio.sleep(0)
     assert [call.result() for call in calls] == [None] * 100
     assert pool.opened_count == gate.most == 3
-    await pool.close()
+    pool.end()
 
 
 async def test_one_connection_is_enough_when_nothing_waits(gate):
@@ -76,7 +76,7 @@ async def test_one_connection_is_enough_when_nothing_waits(gate):
     for _ in range(20):
         await pool.ask(GET, nothing)
     assert pool.opened_count == 1
-    await pool.close()
+    pool.end()
 
 
 async def test_answers_find_their_callers():
@@ -134,7 +134,7 @@ async def test_who_waits_for_a_connection_is_told_that_there_is_none():
         assert all(isinstance(error, errors.Unavailable) and error.definite for error in outcomes)
         assert len({id(error) for error in outcomes}) == 5
         assert lost
-        await pool.close()
+        pool.end()
 
 
 async def test_what_was_sent_and_what_was_not(gate):
@@ -147,7 +147,7 @@ async def test_what_was_sent_and_what_was_not(gate):
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [error.definite for error in outcomes] == [False, False, True, True]
     assert [isinstance(error, ConnectionBroken) for error in outcomes] == [True, True, False, False]
-    await pool.close()
+    pool.end()
 
 
 async def test_a_turn_that_is_not_taken_goes_to_the_next(gate):
@@ -164,7 +164,7 @@ async def test_a_turn_that_is_not_taken_goes_to_the_next(gate):
     outcomes = await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), PATIENCE)
     assert sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) == 2
     assert outcomes.count(None) == 3
-    await pool.close()
+    pool.end()
 
 
 async def test_nothing_outlives_a_client():

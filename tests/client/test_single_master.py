@@ -62,14 +62,14 @@ async def test_moved_is_followed():
 
 
 async def test_two_nodes_that_send_to_each_other():
-    """Not for ever: the call ends with its timeout, and says that nothing was written."""
+    """Not for ever: the call ends with its timeout, and has asked a bounded number of times."""
     async with scripted("primary", "primary") as (a, b):
         a.trouble["MM.PUT"] = [b"-MOVED 0 %b\r\n" % b.address.encode()] * 10_000
         b.trouble["MM.PUT"] = [b"-MOVED 0 %b\r\n" % a.address.encode()] * 10_000
         async with Client([a.address, b.address], **QUICK) as client:
-            with pytest.raises(errors.WaitTimeout, match="primary is at") as caught:
+            with pytest.raises(errors.WaitTimeout, match="primary is at"):
                 await client.put("k", 1, timeout=0.3)
-            assert caught.value.definite
+            assert not a.log.entries
             assert client._dispatcher.redirects_count < 100
 
 
@@ -122,6 +122,19 @@ async def test_at_least_once_if_one_chooses_it():
         async with Client([a.address], retry_writes=True, **QUICK) as client:
             await client.put("k", 1)
             assert len(a.log.entries) == 2
+
+
+async def test_doubt_stays_whatever_comes_after():
+    """A repetition that is certainly refused says nothing of the first attempt."""
+    async with scripted("primary") as (a,), Client([a.address], retry_writes=True, **QUICK) as client:
+        a.trouble["MM.PUT"] = ["lose", b"-INVALID no (certainly not written)\r\n"]
+        with pytest.raises(errors.InvalidValue) as caught:
+            await client.put("k", 1)
+        assert not caught.value.definite
+        a.trouble["MM.PUT"] = ["lose"] + [b"-READONLY no\r\n"] * 1000
+        with pytest.raises(errors.WaitTimeout) as caught:
+            await client.put("k", 1, timeout=0.1)
+        assert not caught.value.definite
 
 
 @pytest.mark.parametrize("what", ["lose", "half", "refuse", b"garbage\r\n", b"-CLOSED the node is closing\r\n"])
