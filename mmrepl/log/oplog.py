@@ -331,9 +331,9 @@ class OpLog:
                 segment = Segment(next(self._segment_numbers) if number is None else number)
                 columns.segments.append(segment)
             high = len(keys) if number is not None else min(len(keys), low + SEGMENT_OPERATIONS - len(segment))
-            segment.counters.extend(range(first + low, first + high))
-            segment.stamps.extend(stamps[low:high])
-            segment.tables.extend([table] * (high - low))
+            segment.counters += array("q", range(first + low, first + high))
+            segment.stamps += array("q", stamps[low:high])
+            segment.tables += array("H", (table,)) * (high - low)
             segment.keys += keys[low:high]
             segment.payloads += payloads[low:high]
             low = high

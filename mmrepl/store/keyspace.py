@@ -152,14 +152,12 @@ class Keyspace:
 
     def _apply_new(self, table: Table, keys: list[str], payloads: list[bytes | None], dot: int) -> bool:
         """As `apply_run`, in C, for keys that are all new and different. False: they are not, and nothing was done."""
-        states, size = table.states, len(table.states)
-        if not states.keys().isdisjoint(keys):
+        states = table.states
+        # Do not ask *states* for the keys themselves: it is large and cold, and hashes them; here both are done once.
+        fresh = dict(zip(keys, range(dot, dot + len(keys)), strict=True))
+        if len(fresh) < len(keys) or not states.keys().isdisjoint(fresh):
             return False
-        states.update(zip(keys, range(dot, dot + len(keys)), strict=True))
-        if len(states) < size + len(keys):
-            for key in keys:  # one of them comes twice
-                states.pop(key, None)
-            return False
+        states.update(fresh)
         if table.unsorted is not None:
             table.unsorted += keys
         if None in payloads:

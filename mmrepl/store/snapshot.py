@@ -122,8 +122,9 @@ def install(store: Store, clock: VersionVector, batches: list[Batch]) -> int:
     for index, counter in clock_here.items():
         if counter > before.get(index, 0):
             log.settle_origin(log.columns[index], counter)
-    alive = _dots(store, batches)
-    for table in list(keyspace.tables.values()):
+    held = [table for table in keyspace.tables.values() if table.states]
+    alive = _dots(store, batches) if held else set()
+    for table in held:
         for key in list(table.states):
             dead = {
                 dot
