@@ -51,7 +51,7 @@ class Ours:
         if plain and "compression" in inspect.signature(mmrepl.Node).parameters:
             options["compression"] = None
         self.node = await mmrepl.Node(name, listen=listen, peers=peers, **options).__aenter__()
-        self.put = self.node.put
+        self.put, self.put_many = self.node.put, self.node.put_many
         self.address = self.node.address
         self.client_address = self.node.client_address or ""
 
