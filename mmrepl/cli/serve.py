@@ -63,6 +63,9 @@ def serve(
         int | None, Parameter(help="The log is cut when its keys and values take more bytes than that.")
     ] = None,
     log_age: Annotated[float | None, Parameter(help="What is older than so many seconds is cut from the log.")] = None,
+    until_eof: Annotated[
+        Flag, Parameter(help="Stop as well when standard input, a pipe, ends: so a child ends with its parent.")
+    ] = False,
     config: Annotated[Path | None, Parameter(help="A TOML file with these options; the command line wins.")] = None,  # noqa: ARG001 — read by mmrepl.cli.config
     answer: Answer = ANSWER,
 ) -> Exit:
@@ -105,15 +108,17 @@ def serve(
         log=kept,
     )
     narrator = Narrator(json=answer.json)
-    return asyncio.run(_serve(node, narrator))
+    return asyncio.run(_serve(node, narrator, until_eof=until_eof))
 
 
-async def _serve(node: Node, narrator: Narrator) -> Exit:
+async def _serve(node: Node, narrator: Narrator, *, until_eof: bool) -> Exit:
     """Start, follow, stop."""
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told_to_stop.set)
+    if until_eof:
+        _watch_input(loop, told_to_stop)
     narrator.listen(node)
     async with node:
         started = f"{node.name} serves peers at {node.address}"
@@ -146,6 +151,24 @@ async def _serve(node: Node, narrator: Narrator) -> Exit:
     if failure is not None:
         raise StorageError(f"the disk failed: {failure}")
     return Exit.OK
+
+
+def _watch_input(loop: asyncio.AbstractEventLoop, told_to_stop: asyncio.Event) -> None:
+    """Set *told_to_stop* when standard input ends, also by the death of who holds its other end. Raises UsageError."""
+
+    def readable() -> None:
+        try:
+            ended = not os.read(0, 4096)
+        except OSError:
+            ended = True
+        if ended:
+            loop.remove_reader(0)
+            told_to_stop.set()
+
+    try:
+        loop.add_reader(0, readable)
+    except (OSError, ValueError):
+        raise UsageError("--until-eof needs a pipe as standard input") from None
 
 
 def _check_protected(option: str, address: str, protected: bool, protection: str) -> None:

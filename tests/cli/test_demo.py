@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -297,6 +298,21 @@ def test_interrupted(process, tmp_path, number):
     assert ran.err == ""
     assert not folder.exists()
     assert_gone(pids)
+
+
+def test_killed(process, tmp_path):
+    """kill -9 leaves no node behind: each sees its standard input end, and ends."""
+    one = process("demo", env={"TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"})
+    while b"of nobody else" not in one.process.stdout.readline():
+        pass
+    nodes = [os.pidfd_open(child) for child in children(one.process.pid)]
+    assert len(nodes) == len(NAMES)
+    one.process.kill()
+    for node in nodes:
+        try:
+            assert select.select([node], [], [], 20)[0], "it goes on without the demo"
+        finally:
+            os.close(node)
 
 
 def test_a_node_that_does_not_start(run, monkeypatch):

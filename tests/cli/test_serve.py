@@ -114,6 +114,7 @@ def test_what_it_cannot_do(run, tmp_path, monkeypatch):
             (("paris", "--secret-file", "none"), Exit.USAGE, "secret"),
             (("paris", "--secret-file", "empty"), Exit.USAGE, "empty"),
             (("paris", "--log-operations", "0"), Exit.USAGE, "--log-operations"),
+            (("paris", *PORTS, "--until-eof"), Exit.USAGE, "pipe"),
             (("paris", "--log-bytes", "0"), Exit.USAGE, "--log-bytes"),
             (("paris", "--log-age", "-3"), Exit.USAGE, "--log-age"),
             (("paris", "--table", "drafts"), Exit.USAGE, "NAME=POLICY"),

@@ -3,7 +3,7 @@ The world as it is: three processes of ``mmrepl serve`` on loopback, asked over 
 
 Each node writes its file and its log into a folder that is gone afterwards. A thread for each node listens to its
 changes, so that it is known when each node heard of what. The nodes are in sessions of their own: Ctrl-C reaches us,
-and we end them.
+and we end them. Should we be killed they end by themselves, for the pipes that are their standard input end with us.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Processes:
         )
 
     def _start(self, name: str, more: Sequence[str]) -> None:
-        words = [sys.executable, "-m", "mmrepl", "serve", name, "--json", "--listen", "127.0.0.1:0"]
+        words = [sys.executable, "-m", "mmrepl", "serve", name, "--json", "--until-eof", "--listen", "127.0.0.1:0"]
         words += ["--client", "127.0.0.1:0", "--path", str(Path(self._folder.name) / f"{name}.db")]
         words += [
             "--cluster",
@@ -90,7 +90,7 @@ class Processes:
         ]
         with self._log(name).open("wb") as log, self._log(name, "err").open("wb") as errors:
             self._nodes[name] = subprocess.Popen(  # noqa: S603 — ourselves, with words of our own
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, start_new_session=True
+                words, stdin=subprocess.PIPE, stdout=log, stderr=errors, start_new_session=True
             )
 
     def _log(self, name: str, suffix: str = "log") -> Path:
@@ -129,6 +129,8 @@ class Processes:
             except subprocess.TimeoutExpired:
                 node.kill()
                 node.wait()
+            if node.stdin is not None:
+                node.stdin.close()
         self._folder.cleanup()
 
     def now_ms(self) -> int:
