@@ -169,15 +169,6 @@ class SingleMaster(Serving):
         if self.leader != peer.name or self.role is Role.CANDIDATE:
             self.follow(peer.name)
 
-    def met(self, peer: Peer, now_ms: int) -> None:
-        """A peer's hello was good."""
-        del now_ms
-        if self.tenure is not None:
-            self.tenure.met(peer.name)
-        elif self.leader == peer.name:
-            self.reads.leader_changed()
-        self.election.met(peer)
-
     # -- time and turns
 
     def tick(self, now_ms: int, wall_ms: int) -> None:

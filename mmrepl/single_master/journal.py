@@ -77,8 +77,8 @@ class Journal:
         self.volatile = volatile
         self.position = 0  # of the last commit handed out
         self._durable_position = 0
-        self._durable = log.last  # durable <= written <= log.last; see `durable`
-        self._written = log.last  # entries up to here were handed out
+        self._durable = log.last  # see `durable`
+        self._written = log.last  # entries up to here were handed out; less, where a row has to be written again
         self._handed: deque[list[int]] = deque()  # (position, last entry of our present log in it) of commits under way
         self._rows: list[int] = []  # first entries of the rows on disk, or on their way
         self._new = _Next()
@@ -193,6 +193,8 @@ class Journal:
         elif not self.volatile:
             self._replace_pieces(Capture(head, state, 0))
         self.checkpoint = head.index
+        if not self.volatile:
+            start = min(start, self._written)  # what was committed without us may not have been handed out yet
         if self._new.drop is None and start > log.start:
             at = bisect_right(self._rows, start + 1) - 1
             if at > 0:
@@ -255,7 +257,7 @@ class Journal:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self._durable <= self._written <= self.log.last, (self._durable, self._written, self.log.last)
+        assert max(self._durable, self._written) <= self.log.last, (self._durable, self._written, self.log.last)
         assert self.checkpoint >= self.log.start or self.volatile
         assert self._rows == sorted(self._rows)
         assert self._durable_position <= self.position

@@ -148,6 +148,15 @@ class Office(LogKeeper):
 
     # -- for the parts
 
+    def met(self, peer: Peer, now_ms: int) -> None:
+        """A peer's hello was good."""
+        del now_ms
+        if self.tenure is not None:
+            self.tenure.met(peer.name)
+        elif self.leader == peer.name:
+            self.reads.leader_changed()
+        self.election.met(peer)
+
     def send(self, link: int | None, message: Message) -> None:
         """Send what is true already."""
         if link is not None:
