@@ -61,6 +61,7 @@ class Reception:
             secured=core.options.secret is not None,
             members=[*core.rejoin.admitted_by, *core.local.continues, store.node],
             admitted=core.rejoin.admitted,
+            known=[(entry.name, entry.incarnation) for entry in core.members.active()],
         )
         self._core._links[link] = Link(link, dialled, hello, now_ms)
         self._core._send.append(Envelope(link, hello))
@@ -100,6 +101,9 @@ class Reception:
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
         if refusal is None and not self._belongs(link, theirs):
             refusal = self._uninvited(link, theirs, now_ms)
+        if refusal is not None and self._yields(link, theirs, refusal.code):
+            self._core.identity.start_over(vector, theirs.name)
+            refusal = Refusal("duplicate", f"{link.ours.name!r} starts over as {self._core.local.store.node}")
         if refusal is not None:
             self._core._refuse(link, refusal)
             return
@@ -210,10 +214,7 @@ class Reception:
         """
         A stranger that holds writes which we have not seen has to rejoin (see the design page).
 
-        Unless nothing was ever forgotten here, and nobody is here but us. Where we are alone and did forget, and it
-        belongs to a cluster, it is us who rejoin: of two that are alone, the one whose name comes first. An earlier
-        incarnation of it is nobody: else two that both lost their memories would refuse each other for ever. For the
-        same reason it is us who rejoin where those who held us for a member are gone, and it does not rejoin either.
+        Unless nothing was ever forgotten here, and nobody is here but us.
 
         A newcomer asks nobody to rejoin: it has met a member, or was asked to rejoin by one, and will be told in a
         moment who belongs to the cluster. Did it let strangers in before, it had to rejoin again, because of these.
@@ -228,16 +229,35 @@ class Reception:
             return Refusal("early", f"{core.members.name!r} does not know yet who belongs to its cluster")
         if alone and not core.rejoin.has_forgotten:
             return None
-        times = core.rejoin.refuse(node_of(theirs))
-        yields = alone or (not core.rejoin.admitted and times > PATIENCE)
-        if yields and (theirs.admitted or theirs.name > core.members.name):
-            core.identity.start_over(vector, theirs.name)
-            return Refusal("duplicate", f"{core.members.name!r} starts over as {core.local.store.node}")
         return Refusal(
             "rejoin",
             f"{theirs.name!r} is no member of the cluster of {core.members.name!r} and holds writes that nobody there"
             " has seen",
         )
+
+    def _yields(self, link: Link, theirs: Hello, code: str) -> bool:
+        """
+        Whether it is us who rejoin, and not the one that we would refuse.
+
+        Where we are alone and did forget, and it belongs to a cluster, it is us: of two that are alone, the one whose
+        name comes first. An earlier incarnation of it is nobody: else two that both lost their memories would refuse
+        each other for ever. For the same reason it is us where those who held us for a member are gone; and, where they
+        are not and one cluster has come apart into two, where ours is the smaller one, or its last name comes first.
+        But only if it has come again unchanged, which shows that it does not rejoin; and of two clusters that have no
+        name in common neither yields, for there somebody has made a mistake.
+        """
+        if code not in ("rejoin", "removed"):
+            return False
+        ours, rejoin = link.ours, self._core.rejoin
+        times, alone = rejoin.refuse(node_of(theirs)), self._core.members.is_alone(theirs.name)
+        if code == "removed":  # by us, and nobody else has heard of it
+            return times > PATIENCE and theirs.admitted and not rejoin.admitted and not alone
+        if alone or (times > PATIENCE and not rejoin.admitted):
+            return theirs.admitted or theirs.name > ours.name
+        in_common = {name for name, _ in ours.known}.intersection(name for name, _ in theirs.known)
+        if times <= PATIENCE or not theirs.admitted or not in_common:
+            return False
+        return (len(ours.known), max(ours.known), ours.name) < (len(theirs.known), max(theirs.known), theirs.name)
 
     def _late(self, link: Link, theirs: Hello) -> Refusal | None:
         """

@@ -85,8 +85,8 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
         _check_batch(message.batch, limits)
     elif isinstance(message, Hello):
         _check_vector(message.vector, limits)
-        if len(message.members) > limits.vector_entries:
-            raise FrameError(f"a hello with {len(message.members)} members: at most {limits.vector_entries}")
+        if max(len(message.members), len(message.known)) > limits.vector_entries:
+            raise FrameError(f"a hello with more members than {limits.vector_entries}")
     elif isinstance(message, Digest):
         _check_vector(message.vector, limits)
     elif isinstance(message, Members) and len(message.entries) > limits.vector_entries:

@@ -60,6 +60,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     mode: str = "multi-master"  # or "single-master": nodes of two modes part
     client: str = ""  # where this node serves clients, for redirecting them; empty if nowhere
     founded: int = 0  # single-master: drawn when the cluster was founded; 0: not founded as far as we know
+    known: list[tuple[str, int]] = []  # multi-master: all the members of whom the sender knows, itself included
 
 
 class Proof(msgspec.Struct, array_like=True, frozen=True):

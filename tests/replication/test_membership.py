@@ -661,6 +661,69 @@ def test_two_that_ask_each_other_to_rejoin_do_not_stay_apart_for_ever(has_forgot
         assert (site.get("more"), site.get("gone")) == (1, None)
 
 
+def dialled_again_and_again(world, pairs, times=30):
+    """As hosts do: whenever a connection is not there."""
+    for _ in range(times):
+        for one, other in pairs:
+            if not world.between(one, other):
+                world.connect(one, other)
+        world.run(300)
+
+
+@pytest.mark.parametrize("has_forgotten", [False, True])
+def test_a_cluster_that_came_apart_into_two_comes_together(has_forgotten):
+    """
+    A line of four whose inner ones lost their disks, each of which was let in by its own end.
+
+    Both halves are whole clusters, and each holds the other for strangers. The larger one stays; of equal ones that whose
+    last name is the later. Nothing is lost.
+    """
+    world = World("a", "b", "c", "d", options={"cut_operations": 1 if has_forgotten else 4096})
+    line = [("a", "b"), ("b", "c"), ("c", "d")]
+    for one, other in line:
+        world.connect(one, other)
+    world.run(1000)
+    for name in "bc":
+        world[name].wipe()
+    world.connect("a", "b")
+    world.connect("c", "d")
+    world.run(500)
+    for name in "abcd":
+        world[name].put(name, name)
+        world[name].put("gone", name)
+        world[name].delete("gone")
+        world.run(500)
+    world.run(6000)
+    assert world["b"].core.rejoin.admitted
+    assert world["c"].core.rejoin.admitted
+    dialled_again_and_again(world, line)
+    world.settle()
+    for site in world.sites.values():
+        assert [site.get(name) for name in "abcd"] == list("abcd")
+        assert site.get("gone") is None
+
+
+def test_whoever_removed_a_member_and_then_lost_its_own_sponsors_rejoins():
+    """Paris removed lima, nobody heard of it, and paris came back as somebody else: lima is the cluster, not paris."""
+    world = meshed("lima", "paris", "tokyo")
+    world["lima"].put("k", 1)
+    world.settle()
+    for other in ("lima", "tokyo"):
+        world.cut("paris", other)
+    paris = world["paris"]
+    paris.core.remove("lima")
+    world.run(300)
+    paris.core.local.become(NodeId("paris", 7))
+    paris.core.rejoin.opened()
+    paris.core.members.became(NodeId("paris", 7))
+    paris.put("unseen", 1)
+    world.run(300)
+    dialled_again_and_again(world, [("lima", "paris")], 12)
+    world.settle()
+    assert world["tokyo"].get("unseen") == 1
+    assert paris.get("k") == 1
+
+
 def test_whoever_has_the_name_of_a_member_without_its_memory_does_not_hold_us_for_one():
     """Unless it says that it continues it."""
     rejoin = meshed("lima", "paris")["lima"].core.rejoin
