@@ -85,6 +85,13 @@ class Faults(Generic[HostT]):
         ]  # fmt: skip
         return nodes[self._rng.randrange(len(nodes))] if nodes else None
 
+    def _some_two(self) -> tuple[HostT, HostT] | None:
+        nodes = [
+            node for node in self.cluster.nodes.values()
+            if node.name not in self.gone and node.is_up and not node.paused
+        ]  # fmt: skip
+        return tuple(self._rng.sample(nodes, 2)) if len(nodes) > 1 else None  # type: ignore[return-value]
+
     def _two(self) -> tuple[str, str] | None:
         names = self.cluster.names
         return tuple(self._rng.sample(names, 2)) if len(names) > 1 else None  # type: ignore[return-value]
@@ -392,9 +399,10 @@ class Faults(Generic[HostT]):
         return self._join() and self._join()
 
     def _removed(self) -> bool:
-        node, other = self._some(), self._some()
-        if node is None or other is None or node is other:
+        pair = self._some_two()
+        if pair is None:
             return False
+        node, other = pair
         try:
             self.cluster.remove(node.name, at=other.name)
         except MmreplError:
@@ -403,9 +411,10 @@ class Faults(Generic[HostT]):
         return True
 
     def _removed_for_good(self) -> bool:
-        node, other = self._some(), self._some()
-        if node is None or other is None or node is other:
+        pair = self._some_two()
+        if pair is None:
             return False
+        node, other = pair
         left = [name for name in self.cluster.names if name != node.name and name not in self.gone]
         if len(left) < 2 or not is_connected(left, self.cluster.edges):
             return False

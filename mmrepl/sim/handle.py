@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mmrepl.sim.node import SimNode
 
 
+SESSION = 1
+"""Whoever holds a handle: one session at its node."""
+
+
 @frozen
 class Receipt:
     """The dot of a write, and the context that covers it and what it replaced."""
@@ -69,7 +73,7 @@ class TableHandle:
     ) -> Receipt:  # fmt: skip
         node = self._node
         level = Durability.parse(durability)
-        counter = node.write(self._table, key, payload, context=context, durability=level, acks=acks)
+        counter = node.write(self._table, key, payload, context=context, durability=level, acks=acks, session=SESSION)
         store = node.store_core.local.store
         receipt = Receipt(Dot(store.node, counter), store.context(store.table(self._table), key))
         self._cluster.world.run_until(self._cluster.world.now_ms)
@@ -77,7 +81,7 @@ class TableHandle:
 
     def read(self, key: str) -> Read:
         """Value, siblings, context, and who lost to whom."""
-        return self._node.read(self._table, key)
+        return self._node.read(self._table, key, SESSION)
 
     def get(self, key: str, default: Value = None) -> Value:
         """The value, or *default* when the key is absent."""

@@ -19,7 +19,7 @@ from mmrepl.types import Limits
 
 FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     # name: (row of the catalogue, share of seeds that draw it, least and most times a run)
-    "partition": ("N5", 0.85, 1, 5),
+    "partition": ("N5", 0.85, 2, 5),
     "one way": ("N6", 0.40, 1, 3),
     "flapping": ("N7", 0.15, 1, 3),
     "jam": ("N8", 0.40, 1, 3),
@@ -43,7 +43,7 @@ FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     "clock drifts": ("C4", 0.20, 1, 3),
     "clock far ahead": ("C6", 0.50, 1, 3),
     "join": ("M1", 0.42, 1, 1),
-    "removed": ("M2", 0.95, 1, 1),
+    "removed": ("M2", 0.85, 1, 1),
     "removed for good": ("M2", 0.4, 1, 1),
 }
 """Faults that are planned; the weather's come by themselves."""
@@ -143,7 +143,7 @@ def draw(seed: int, options: Options) -> Mix:
         acks_share=rng.choice((0.0, 0.1, 0.5)),
         key_count=rng.choice((1, 3, 10, 40)),
         large_share=rng.choice((0.0, 0.0, 0.05)),
-        skew_ms={name: _skew(skew) for name in names} if not calm else {},
+        skew_ms={name: _skew(skew) for name in names} if options.faults != () else {},
         faults=faults,
         calm=calm,
         secret=rng.random() < 0.2,
