@@ -2,8 +2,9 @@
 Proof for what you plug into mmrepl: merge functions, resolvers, transports, storages.
 
 `check_resolver` and `check_merge` try to refute a merge function and show the smallest history that does.
-`ReplicationMachine` is a cluster for Hypothesis to play with. `mmrepl.testing.strategies` draws every public value;
-`mmrepl.testing.storage_suite` and `mmrepl.testing.transport_suite` hold what every storage and transport must do.
+`ReplicationMachine` is a simulated cluster for Hypothesis to play with, `EmbeddedMachine` one of embedded replicas.
+`mmrepl.testing.strategies` draws every public value; `mmrepl.testing.storage_suite` and
+`mmrepl.testing.transport_suite` hold what every storage and transport must do.
 
 Needs the extra ``testing`` (Hypothesis, pytest). Names are loaded when they are first used.
 """
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers
+    from mmrepl.testing.embedded import EmbeddedMachine
     from mmrepl.testing.history import (
         Arrive,
         Delete,
@@ -37,6 +39,7 @@ __all__ = [
     "Checked",
     "Delete",
     "Deliver",
+    "EmbeddedMachine",
     "Exchange",
     "MergeRefuted",
     "Put",
@@ -59,6 +62,7 @@ _HOMES = {
     "Checked": "mmrepl.testing.refuted",
     "Delete": "mmrepl.testing.history",
     "Deliver": "mmrepl.testing.history",
+    "EmbeddedMachine": "mmrepl.testing.embedded",
     "Exchange": "mmrepl.testing.history",
     "MergeRefuted": "mmrepl.testing.refuted",
     "Put": "mmrepl.testing.history",
