@@ -195,8 +195,13 @@ def written(store: Store, table: Table, key: str, counter: int, context: CausalC
     return Written(node, counter, table.name, key, vector)
 
 
+_LEVELS = {level.name.lower(): level for level in Durability}
+
+
 def as_level(durability: Durability | str) -> Durability:
     """A durability out of what a caller gave for one. Raises UsageError."""
+    if type(durability) is str and durability in _LEVELS:
+        return _LEVELS[durability]
     try:
         return Durability.parse(durability)
     except ValueError as error:

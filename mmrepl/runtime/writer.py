@@ -74,10 +74,13 @@ class Writer(Reader):
         """
         payload = encode(value, self.limits)
         level = self.durability if durability is None else as_level(durability)
-        _check_acks(acks)
+        if acks is not None:
+            needed(acks, 1)
         receipt = self.put_now(table, key, payload, context, level)
-        if acks is not None or not self.core.local.answers_at_once(level):
+        if acks is not None:
             await self._settled(receipt, key, acks, timeout)
+        elif not (local := self.core.local).answers_at_once(level):
+            await self._on_disk(local)
         return receipt
 
     async def put_many(
@@ -98,7 +101,8 @@ class Writer(Reader):
         """
         keys, payloads = columns_of(items, self.limits)
         level = self.durability if durability is None else as_level(durability)
-        _check_acks(acks)
+        if acks is not None:
+            needed(acks, 1)
         receipts = self._put_run(table, keys, payloads, level)
         if keys and (acks is not None or not self.core.local.answers_at_once(level)):
             await self._settled(receipts[-1], keys[-1], acks, timeout)
@@ -116,10 +120,13 @@ class Writer(Reader):
     ) -> Written:
         """Write a tombstone, whether or not there is a value. Arguments and errors as `put`."""
         level = self.durability if durability is None else as_level(durability)
-        _check_acks(acks)
+        if acks is not None:
+            needed(acks, 1)
         receipt = self.put_now(table, key, None, context, level)
-        if acks is not None or not self.core.local.answers_at_once(level):
+        if acks is not None:
             await self._settled(receipt, key, acks, timeout)
+        elif not (local := self.core.local).answers_at_once(level):
+            await self._on_disk(local)
         return receipt
 
     def put_now(
@@ -174,12 +181,16 @@ class Writer(Reader):
     async def durable_at(self, position: int) -> None:
         """Return when everything before *position* of the log is durable. Raises StoreFailed."""
         local = self.core.local
-        if local.journal is None or local.durable >= position:
-            return
+        if local.journal is not None and local.durable < position:
+            await self._on_disk(local, position)
+
+    def _on_disk(self, local: LocalCore, position: int | None = None) -> asyncio.Future[None]:
+        """Done when everything before *position* (None: all that there is) is durable. Raises StoreFailed."""
         assert self._driver is not None
         if self._driver.failure is not None:
             raise self._driver.failure
-        await self._waiting.durable_at(local.store.log, position)
+        log = local.store.log
+        return self._waiting.durable_at(log, log.end if position is None else position)
 
     async def _acknowledged(self, counter: int, acks: int | str, timeout: float, key: str) -> None:
         core = self.core
@@ -215,8 +226,3 @@ class Writer(Reader):
     def _wake(self) -> None:
         if self._driver is not None:
             self._driver.wake()
-
-
-def _check_acks(acks: int | str | None) -> None:
-    if acks is not None:
-        needed(acks, 1)
