@@ -13,7 +13,7 @@ the same breath calls `take_turn`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -133,7 +133,7 @@ class HostedCore(Core, Protocol):
     def missing_addresses(self) -> list[str]:
         """Where it wants to be, and is not."""
 
-    def up(self) -> Iterator[Met]:
+    def up(self) -> Iterable[Met]:
         """Peers with a connection, in order of their names."""
 
 

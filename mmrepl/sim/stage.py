@@ -98,6 +98,14 @@ class Stage(ABC, Generic[HostT]):
                         path.weather = evolve(self._weather)
         return node
 
+    def under(self, weather: Weather) -> None:
+        """From now on this is what the network does, between the nodes that are there and those to come."""
+        self._weather = weather
+        for one in self.names:
+            for other in self.names:
+                if one != other:
+                    self.network.path(one, other).weather = evolve(weather)
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -63,6 +63,21 @@ class LogKeeper:
     def last(self) -> int:
         """Index of the last entry."""
         return self.log.last
+
+    @property
+    def local(self) -> Self:
+        """What it keeps; see `mmrepl.effects.Kept`."""
+        return self
+
+    @property
+    def end(self) -> int:
+        """The position behind the last entry."""
+        return self.log.last + 1
+
+    @property
+    def durable(self) -> int:
+        """Everything before this position is durable."""
+        return self.journal.durable + 1
 
     @property
     def log_end(self) -> int:

@@ -13,6 +13,8 @@ from collections import deque
 
 from attrs import define, field
 
+from mmrepl.types import NodeId
+
 
 class Way(enum.Enum):
     """How a follower is treated."""
@@ -26,7 +28,7 @@ class Way(enum.Enum):
 class Progress:
     """Of one follower, within one term of ours. Mutable."""
 
-    name: str
+    node: NodeId
     next: int  # the entry that it is sent next; match < next
     match: int = 0  # its disk holds our log up to here
     way: Way = Way.PROBE
@@ -42,6 +44,11 @@ class Progress:
     chunk_ms: int = 0  # when it asked last
     live: bool = False  # status: it has caught up
     behind_since_ms: int | None = None  # since when it has lacked something durable here
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.node.name
 
     def is_full(self, messages: int, size: int) -> bool:
         """Whether the window is closed."""

@@ -53,11 +53,13 @@ class Tenure:
 
     def members_changed(self) -> None:
         """The configuration is another one."""
-        members = {member.name for member in self._core.history.current.members} - {self._core.node.name}
-        for name in [name for name in self.progress if name not in members]:
-            del self.progress[name]
-        for name in sorted(members - self.progress.keys()):
-            self.progress[name] = Progress(name, self._core.log.last + 1)
+        members = {member.name: member.node for member in self._core.history.current.members}
+        members.pop(self._core.node.name, None)
+        for name, progress in list(self.progress.items()):
+            if members.get(name) != progress.node:  # gone, or back without its memory: what its predecessor confirmed
+                del self.progress[name]  # is on no disk any more
+        for name in sorted(members.keys() - self.progress.keys()):
+            self.progress[name] = Progress(members[name], self._core.log.last + 1)
         self._heard = True
 
     # -- how far

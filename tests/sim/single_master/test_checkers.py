@@ -1,0 +1,117 @@
+"""Every checker finds what was planted in a history made by hand, and nothing in one that is right."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmrepl.sim.single_master import checkers
+from mmrepl.sim.single_master.history import (
+    Acknowledged,
+    Committed,
+    Cut,
+    Final,
+    Forced,
+    Installed,
+    Kept,
+    Led,
+    Logged,
+    LogHistory,
+    Lost,
+    Opened,
+)
+from mmrepl.sim.wing_gong import Call
+
+K = ("", "k")
+
+
+def opened(node, last=0, start=0):
+    return Opened(0, node, f"{node}~1", start, 0, last)
+
+
+def right():
+    """Two nodes, two terms, an entry each; what the first leader did not ship is cut off and kept."""
+    return [
+        opened("a"), opened("b"),
+        Led(1, "a", 1, 0), Logged(2, "a", 1, ((1, 11), (1, 12))), Logged(3, "b", 1, ((1, 11),)),
+        Committed(4, "a", 1), Acknowledged(4, "a", 1, 1, "quorum"), Acknowledged(5, "a", 2, 1, "async"),
+        Led(6, "b", 2, 1), Logged(7, "b", 2, ((2, 21),)), Committed(8, "b", 1),
+        Cut(9, "a", 1), Kept(9, "a", 2, 2, (1,)), Logged(9, "a", 2, ((2, 21),)),
+        Committed(10, "b", 2), Committed(11, "a", 2),
+        Final("a", 2, {K: b"\x01"}), Final("b", 2, {K: b"\x01"}),
+    ]  # fmt: skip
+
+
+def judged(events, calls=(), *, elected=True):
+    history = LogHistory(elected=elected, events=list(events), calls=list(calls))
+    return {violation.checker for violation in checkers.check_log_history(history)}
+
+
+def test_a_right_history_has_no_violation():
+    """Whatever the checkers find elsewhere is not in here."""
+    assert judged(right()) == set()
+
+
+def without(kind):
+    return [event for event in right() if not isinstance(event, kind)]
+
+
+PLANTED = {
+    "election_safety": [*right(), Led(12, "a", 2, 2)],
+    "log_matching": [*right(), Logged(12, "a", 3, ((2, 31),)), Logged(13, "b", 3, ((2, 32),))],
+    "leader_completeness": [*right(), opened("c"), Led(12, "c", 3, 0)],
+    "state_machine_safety": [
+        *right(), Logged(12, "a", 3, ((2, 31),)), Committed(13, "a", 3), Cut(14, "b", 2),
+        Logged(15, "b", 3, ((3, 32),)), Committed(16, "b", 3),
+    ],
+    "acknowledged_survive": without(Kept),
+    "agreement": [*right()[:-1], Final("b", 2, {K: b"\x02"})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("checker", PLANTED)
+def test_what_is_planted_is_found(checker):
+    """By the checker whose business it is."""
+    assert checker in judged(PLANTED[checker])
+
+
+def test_an_acknowledged_quorum_write_must_not_even_be_a_branch():
+    """It has to be in the log at the end."""
+    events = [Acknowledged(5, "a", 2, 1, "quorum") if event == Acknowledged(5, "a", 2, 1, "async") else event
+              for event in right()]  # fmt: skip
+    assert judged(events) == {"acknowledged_survive"}
+    assert judged([*events, Forced(12, "b")]) == set()  # people chose to lose it
+
+
+def test_a_lost_disk_excuses_what_was_on_it_alone():
+    """Nobody can keep a branch on a disk that is gone; a quorum's promise stands all the same."""
+    assert judged([*without(Kept), Lost(12, "a", "wiped")]) == set()
+
+
+def test_agreement_is_about_what_was_applied_too():
+    """A node that lags at the end has not agreed."""
+    assert judged([*right()[:-1], Final("b", 1, {})]) == {"agreement"}
+
+
+def test_what_a_crash_forgot_before_it_was_told_may_be_written_anew():
+    """The same index and term, by the same primary: nobody had the first one."""
+    events = [
+        opened("a"), Led(1, "a", 1, 0), Logged(2, "a", 1, ((1, 11), (1, 12))), opened("a", last=1),
+        Logged(5, "a", 2, ((1, 13),)),
+    ]  # fmt: skip
+    assert judged(events, elected=False) == set()
+    told = [*events[:3], opened("b"), Logged(3, "b", 1, ((1, 11), (1, 12))), *events[3:]]
+    assert judged(told, elected=False) == {"log_matching"}
+
+
+def test_a_snapshot_stands_for_what_was_before_it():
+    """Entries that a node never had are not missed once a snapshot was installed."""
+    events = [*right(), opened("c"), Installed(12, "c", 2, 2), Led(13, "c", 3, 2)]
+    assert judged(events) == set()
+
+
+def test_calls_are_judged_too():
+    """A read of what was overwritten before it began."""
+    calls = [
+        Call("x", K, True, b"\x01", 0, 1), Call("x", K, True, b"\x02", 2, 3), Call("y", K, False, b"\x01", 4, 5),
+    ]  # fmt: skip
+    assert judged(right(), calls) == {"linearizability"}
