@@ -165,38 +165,49 @@ async def scripted(*roles):
 
 
 class Wire:
-    """A proxy before a port, which can be cut (connections end, new ones are refused) or stopped (nothing passes)."""
+    """
+    A proxy before a port, which can be cut (connections end, new ones too) or stopped (nothing passes), and mended.
+
+    It keeps its port while it is cut: another socket could take it meanwhile.
+    """
 
     def __init__(self, target):
         self.target = target
         self.address = ""
+        self.is_cut = False
         self._server = None
         self._writers = set()
         self._flows = asyncio.Event()
         self._flows.set()
 
     async def start(self):
-        port = int(self.address.rpartition(":")[2]) if self.address else 0
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.address = "{}:{}".format(*self._server.sockets[0].getsockname()[:2])
         return self
 
-    async def cut(self):
-        if self._server is not None:
-            self._server.close()
-            for writer in list(self._writers):
-                writer.transport.abort()
-            await self._server.wait_closed()
-            self._server = None
+    def cut(self):
+        self.is_cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
 
     def stop(self):
         self._flows.clear()
 
-    def go_on(self):
+    def mend(self):
+        self.is_cut = False
         self._flows.set()
+
+    async def end(self):
+        self._server.close()
+        self._flows.set()
+        self.cut()
+        await self._server.wait_closed()
 
     async def _accept(self, reader, writer):
         host, port = self.target.rsplit(":", 1)
+        if self.is_cut:
+            writer.transport.abort()
+            return
         with contextlib.suppress(OSError, asyncio.CancelledError):
             there, here = await asyncio.open_connection(host, int(port))
             await asyncio.gather(self._pass(reader, here), self._pass(there, writer))
@@ -225,8 +236,7 @@ async def wires(*targets):
         yield made
     finally:
         for wire in made:
-            wire.go_on()
-            await wire.cut()
+            await wire.end()
 
 
 async def until(condition, what="it"):

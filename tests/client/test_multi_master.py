@@ -107,14 +107,13 @@ async def test_a_client_goes_elsewhere_when_the_wire_is_cut():
         writing = asyncio.ensure_future(client.put("k", 2))
         await until(lambda: any(row["under_way"] for row in client.status()))
         await asyncio.sleep(0)
-        await near.cut()
+        near.cut()
         with pytest.raises(errors.Unavailable) as caught:
             await writing
         assert (caught.value.definite, caught.value.call.node) == (False, near.address)
         await until(lambda: not next(row for row in client.status() if row["address"] == near.address)["up"])
         assert (await client.put("k", 3)).node == far.address
-        near.go_on()
-        await near.start()
+        near.mend()
         await until(lambda: all(row["up"] for row in client.status()))
 
 
