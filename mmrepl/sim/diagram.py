@@ -20,6 +20,8 @@ from mmrepl.sim.picture import Row, picture
 LINES_MAX = 3
 """Text that does not fit into its lane goes on below, on so many lines."""
 
+MARKS = {"wrote": "●", "heard": "○", "jumped": "○", "up": "○", "born": "○", "read": "◇"}
+
 HEARD_MAX = 6
 """Of what comes in one delta from one origin so many operations are told one by one."""
 
@@ -80,7 +82,7 @@ class Diagram:
 
 def _lines(row: Row, at: str, lane: int, lanes: int) -> Iterator[str]:
     """A row as text: its first line, with the arrow, and what does not fit."""
-    mark = {"wrote": "●", "heard": "○", "read": "◇"}.get(row.kind, "×")
+    mark = MARKS.get(row.kind, "×")
     start = f"{mark}◁ " if row.source > row.lane else f"{mark} "
     room = lane - 1 if row.lane < lanes - 1 else max(lane, 40)
     text = row.text + (f" ({row.note})" if row.note else "")
