@@ -14,6 +14,7 @@ from collections import deque
 from mmrepl.errors import MmreplError
 from mmrepl.ports import Durability
 from mmrepl.single_master import core as core_module
+from mmrepl.single_master.entry import WRITE, decode_entries
 from mmrepl.single_master.events import Answered, Failed, ReadReady, RoleChanged
 from mmrepl.single_master.options import Options, Role
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
@@ -209,7 +210,9 @@ class Bench:
                 if not node.slow_disk:
                     self.commit(node)
             for envelope in effects.send:
-                link = next((l for l in self.links.values() if l.source == node.name and l.back.number == envelope.link), None)
+                link = next(
+                    (l for l in self.links.values() if l.source == node.name and l.back.number == envelope.link), None
+                )
                 if link is not None:
                     link.queue.append(encode_message(envelope.message))
                     self.sent.append((node.name, link.target, envelope.message))
@@ -262,7 +265,9 @@ class Bench:
         core = node.core
         if not self.check_committed:
             return
-        for index in range(max(core.log.start, node.told if node.told <= core.committed else 0) + 1, core.committed + 1):
+        for index in range(
+            max(core.log.start, node.told if node.told <= core.committed else 0) + 1, core.committed + 1
+        ):
             entry = (core.log.term_at(index), core.log.body(index))
             known = self.committed.setdefault(index, entry)
             assert known == entry, f"{node.name} committed another entry at {index} than was committed before"
@@ -281,22 +286,19 @@ class Bench:
     def settle(self, rounds=200):
         """Everything that is under way arrives, until it is quiet."""
         for _ in range(rounds):
-            moved = False
+            for node in self.living():
+                if node.core is not None:
+                    self.turn(node)
+            if not any(link.queue for link in self.links.values()):
+                return
             for link in list(self.links.values()):
-                count = len(link.queue)
-                for _ in range(count):
+                for _ in range(len(link.queue)):
                     if not link.queue:
                         break
                     if self.loss and self.rng.random() < self.loss:
                         link.queue.popleft()
                         continue
                     self.deliver(link)
-                    moved = True
-            for node in self.living():
-                if node.core is not None:
-                    self.turn(node)
-            if not moved:
-                return
 
     def run(self, ms, step=10):
         for _ in range(ms // step):
@@ -316,13 +318,35 @@ class Bench:
 
     def elect(self, name=None):
         """Run until somebody leads, and has committed in its term."""
-        self.run_until(lambda: (self.leader() is not None and self.leader().core.tenure.has_committed))
+        self.run_until(lambda: self.leader() is not None and self.leader().core.tenure.has_committed)
         if name is not None and self.leader().name != name:
             old = self.leader()
             old.core.transfer(name, old.now_ms, token=self.token())
             self.run_until(lambda: self.leader() is self[name] and self[name].core.tenure.has_committed)
         self.run(200)
         return self.leader()
+
+    def make_leader(self, name, *, times=1):
+        """Have *name* campaign now, so often until it wins; whether it did is seen when everything has arrived."""
+        for _ in range(times):
+            self.dial()
+            self.settle()
+            if self[name].core.tenure is None:
+                self[name].core.election.campaign(transfer=True)
+            self.settle()
+        return self[name]
+
+    def log_of(self, name):
+        """(term, kind or value) of each entry that is held."""
+        core = self[name].core
+        first = core.log.start + 1
+        entries = (
+            decode_entries(core.log.slice(first, core.log.last).bodies, core.limits) if core.log.last >= first else []
+        )
+        return [
+            (core.log.term_at(index), decode(entry.payload) if entry.kind == WRITE and entry.payload else entry.kind)
+            for index, entry in enumerate(entries, first)
+        ]
 
     def converged(self):
         living = self.living()

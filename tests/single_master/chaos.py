@@ -33,7 +33,7 @@ class Life:
         self.next_value = 0
         self.written = {}  # token -> (key, value)
         self.reads = {}  # token -> (node, key, least value that has to be seen)
-        self.seen = {key: 0 for key in KEYS}  # the highest value known to be committed, by key
+        self.seen = dict.fromkeys(KEYS, 0)  # the highest value known to be committed, by key
         self.acknowledged = {}  # token -> index
         self.sessions = {}  # client -> [session or None, request, key, token, value]
         self.counted = {}  # session writes: (session, request) -> value, to be applied once
@@ -221,7 +221,9 @@ class Life:
                     name, key, least, level = self.reads.pop(event.token)
                     value = self.bench[name].value(key) or 0
                     if self.bench[name].core is not None:
-                        assert value >= least, f"a {level.value} read at {name} saw {value} of {key!r}, {least} was acknowledged before"
+                        assert value >= least, (
+                            f"a {level.value} read at {name} saw {value} of {key!r}, {least} was acknowledged before"
+                        )
                 elif isinstance(event, RoleChanged) and event.role is Role.LEADER:
                     self.check_completeness(node, event.term)
                 for session in self.sessions.values():
@@ -259,7 +261,9 @@ class Life:
                 for index in range(min(a.last, b.last), max(a.start, b.start), -1):
                     if a.term_at(index) == b.term_at(index):
                         first = max(a.start, b.start) + 1
-                        assert a.slice(first, index)[:2] == b.slice(first, index)[:2], f"{one.name} and {other.name} differ below {index}"
+                        assert a.slice(first, index)[:2] == b.slice(first, index)[:2], (
+                            f"{one.name} and {other.name} differ below {index}"
+                        )
                         break
 
     def calm_down(self):
@@ -283,7 +287,9 @@ class Life:
         assert all(state == states[0] for state in states), "states differ"
         for token, index in self.acknowledged.items():
             key, value = self.written[token]
-            if index not in bench.committed:  # committed and cut off the log in one turn, everywhere: values of a key rise
+            if (
+                index not in bench.committed
+            ):  # committed and cut off the log in one turn, everywhere: values of a key rise
                 assert bench.leader().value(key) >= value, f"{key}={value} was acknowledged at {index} and is lost"
                 continue
             assert encode(value) in bench.committed[index][1], f"{key}={value} was acknowledged and is lost"
