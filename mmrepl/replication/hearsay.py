@@ -30,6 +30,8 @@ class Hearsay:
 
     def __init__(self, core: MultiMaster) -> None:
         self._core = core
+        self.news_count = 0  # how often something new was heard
+        self._judged_at: tuple[VersionVector, int, int, int, int] | None = None  # all that decides whose wait is over
         self._said: Digest | None = None  # the last one
         self._heard: dict[str, dict[int, VersionVector]] = {}  # member -> view -> what was durable there, newest last
 
@@ -46,7 +48,10 @@ class Hearsay:
         peer.known = peer.known.join(vector)
         peer.sent = peer.sent.join(vector)
         peer.needs_acks = digest.needs_acks
-        self._heard[peer.name] = {digest.view: vector}
+        heard = {digest.view: vector}
+        if self._heard.get(peer.name) != heard:
+            self._heard[peer.name] = heard
+            self.news_count += 1
         self._core.acks.acknowledge(peer.name, vector, digest.view)
 
     def acks(self, message: Acks) -> None:
@@ -62,12 +67,16 @@ class Hearsay:
             if known is None or (vector != known and vector.descends(known)):
                 heard.pop(view, None)
                 heard[view] = vector
+                self.news_count += 1
                 if len(heard) > VIEWS_KEPT:
                     del heard[next(iter(heard))]
                 self._core.acks.acknowledge(name, vector, view)
 
     def relay(self, peer: Peer) -> None:
         """Tell a peer that is not connected to everybody what the others have said."""
+        if peer.relayed_count == self.news_count:
+            return
+        peer.relayed_count = self.news_count
         news = [
             (name, vector, view)
             for name, heard in sorted(self._heard.items())
@@ -95,6 +104,15 @@ class Hearsay:
         if digest != self._said:  # else the same object, so that a host encodes it once
             self._said = digest
         self._core._send.append(Envelope(peer.link, self._said))
+
+    def satisfied(self) -> list[object]:
+        """Tokens of those writers who need wait no longer."""
+        waiters, members = self._core.waiters, self._core.members
+        known = self._core.local.durable_vector, self.news_count, members.view, members.count, waiters.added_count
+        if known == self._judged_at:
+            return []  # nothing has become durable anywhere since
+        self._judged_at = known
+        return waiters.satisfied(self.vectors(), members.count)
 
     def vectors(self) -> list[VersionVector]:
         """What is durable at each member, ourselves first."""

@@ -462,8 +462,7 @@ class MultiMaster:
                 peer.ack_at = None
                 self.hearsay.send(peer, now_ms, wall_ms, want=False)
         if self.waiters:
-            done = self.waiters.satisfied(self.hearsay.vectors(), self.members.count)
-            self._notify.extend(Acknowledged(token) for token in done)
+            self._notify += [Acknowledged(token) for token in self.hearsay.satisfied()]
         persist = self.local.take_persist() if may_persist else None
         wake_at = now_ms if self._more else self.ticked_ms + self.limits.gossip_tick_ms
         effects = Effects(

@@ -79,6 +79,7 @@ class Peer:
     needs_acks: bool = False  # it is not connected to every member, and hears of the others through us
     members_told: int = 0  # the view that it was sent because its own was another
     acks_told: dict[tuple[str, int], VersionVector] = field(factory=dict)  # (member, view): what we have relayed to it
+    relayed_count: int = -1  # of what we have heard: none of it is news to the peer
     live: bool = False
     congested: bool = False  # the connection's buffer is full: nothing is pushed until it has drained
     told: VersionVector | None = None  # our vector in the last digest to it
@@ -127,6 +128,7 @@ class Peer:
         self.eager = False
         self.pruned.clear()
         self.acks_told.clear()
+        self.relayed_count = -1
         self.members_told = 0
         self.drop_held()
 

@@ -8,7 +8,6 @@ number decides: the k-th highest counter of ours among what the members have sai
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from itertools import count
 
 from attrs import frozen
 
@@ -41,7 +40,7 @@ class Waiters:
     def __init__(self) -> None:
         self._heaps: dict[tuple[NodeId, int | str], list[tuple[int, int, object]]] = {}
         self._open: dict[object, tuple[NodeId, int, int | str]] = {}
-        self._serial = count()
+        self.added_count = 0
 
     def __bool__(self) -> bool:
         return bool(self._open)
@@ -53,7 +52,8 @@ class Waiters:
         """Wait for *counter* of *node*. Raises UsageError when *wanted* means nothing."""
         needed(wanted, 1)
         self._open[token] = (node, counter, wanted)
-        heappush(self._heaps.setdefault((node, wanted), []), (counter, next(self._serial), token))
+        self.added_count += 1
+        heappush(self._heaps.setdefault((node, wanted), []), (counter, self.added_count, token))
 
     def discard(self, token: object) -> None:
         """Nobody waits any longer. Unknown tokens are ignored."""

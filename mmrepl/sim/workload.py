@@ -37,6 +37,7 @@ class Workload:
     def __init__(self, cluster: Cluster, mix: Mix, operations: int, duration_ms: int) -> None:
         self._cluster = cluster
         self._mix = mix
+        self._rng = Random(0)  # noqa: S311 - set anew for each operation
         self._contexts: deque[tuple[str, str, CausalContext]] = deque(maxlen=12)
         self.done_count = 0
         self.refused_count = 0
@@ -52,7 +53,8 @@ class Workload:
 
         Each has dice of its own: with fewer operations, those that are left stay as they were.
         """
-        rng = Random(seed)  # noqa: S311 - to be repeatable
+        rng = self._rng
+        rng.seed(seed)
         node = self._cluster.nodes[self._cluster.names[rng.randrange(len(self._cluster.names))]]
         session = 1 + rng.randrange(SESSIONS_A_NODE)
         table = ("", "drafts", "carts")[rng.randrange(3)]
