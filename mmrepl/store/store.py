@@ -424,20 +424,23 @@ class Store:
             if size < 0:
                 continue
             if owner is not None and first <= owner.head:
-                self._check_same(owner, first, batch.absolute_stamps()[index : index + count])
+                self._check_same(owner, first, batch, index, count)
             index += count
         return fresh
 
-    def _check_same(self, owner: Columns, first: int, stamps: list[int]) -> None:
-        """Compare what a peer repeats with what is here: one dot has one content (law L2)."""
-        begin = max(first, owner.base)
-        for counter in range(begin, min(first + len(stamps), owner.head + 1)):
-            ours = owner.stamps[counter - owner.base]
-            theirs = stamps[counter - first]
-            if ours and ours != theirs:
+    def _check_same(self, owner: Columns, first: int, batch: Batch, index: int, count: int) -> None:
+        """Compare what a peer repeats, *count* from *index* on, with what is here: one dot has one content (law L2)."""
+        stamps, begin = batch.absolute_stamps(), max(first, owner.base)
+        for counter in range(begin, min(first + count, owner.head + 1)):
+            here, there = counter - owner.base, counter - first + index
+            ours, theirs = owner.payloads[here], batch.payloads[there]
+            if (owner.stamps[here] and owner.stamps[here] != stamps[there]) or (
+                ours != theirs and ours is not VOID and theirs != VOID
+            ):
                 raise Equivocation(
-                    f"{owner.origin}:{counter} was written at {ours} as we know it and at {theirs} as the peer does:"
-                    " two writes share one dot; one of the two nodes runs on a copied or restored store"
+                    f"{owner.origin}:{counter} was written at {owner.stamps[here]} as we know it and at {stamps[there]}"
+                    " as the peer does, or with another value: two writes share one dot; one of the two nodes runs on a"
+                    " copied or restored store"
                 )
 
     # -- siblings

@@ -298,13 +298,15 @@ async def test_a_victim_of_forgery_recovers():
             node.core.check()
 
 
-async def test_another_content_for_a_known_dot_is_noticed():
-    """One dot, two stamps: the second is refused, by name."""
+@pytest.mark.parametrize("same_stamp", [False, True])
+async def test_another_content_for_a_known_dot_is_noticed(same_stamp):
+    """One dot, two stamps, or one stamp and two values: the second is refused, by name."""
     async with cluster("paris", "tokyo") as (paris, tokyo):
         await tokyo.put("k", "true", acks="all")
         node = tokyo.core.local.store.node
         async with impostor(paris) as forger:
-            forger.say(Delta([], Batch([tuple(node)], [""], [0, 1, 1], [], ["k"], [1], [b"\xa5false"], [])))
+            stamp = paris.read("k").siblings[0].timestamp if same_stamp else 1
+            forger.say(Delta([], Batch([tuple(node)], [""], [0, 1, 1], [], ["k"], [stamp], [b"\xa5false"], [])))
             await forger.ended()
         assert complaint(paris, "Equivocation")
         assert paris.get("k") == "true"
