@@ -198,19 +198,19 @@ class Rules:
 def _left(history: History) -> dict[NodeId, VersionVector]:
     """What each incarnation had applied when its node started over as another one."""
     left: dict[NodeId, VersionVector] = {}
-    now: dict[str, tuple[NodeId, dict[NodeId, int]]] = {}
+    who: dict[str, NodeId] = {}
+    now: dict[str, dict[NodeId, int]] = {}
     for event in history.events:
         if isinstance(event, Became):
-            if event.why == "started over" and event.node in now:
-                identity, vector = now[event.node]
-                left[identity] = VersionVector(vector)
-            now[event.node] = (event.identity, dict(event.version))
+            if event.why == "started over" and event.node in who:
+                left[who[event.node]] = VersionVector(now[event.node])
+            who[event.node], now[event.node] = event.identity, dict(event.version)
         elif isinstance(event, Jumped):
-            now[event.node] = (now[event.node][0], dict(event.version))
+            now[event.node] = dict(event.version)
         elif isinstance(event, Wrote):
-            now[event.node][1][event.dot.origin] = event.dot.counter
+            now.setdefault(event.node, {})[event.dot.origin] = event.dot.counter
         elif isinstance(event, Applied):
-            now[event.node][1][event.origin] = event.last
+            now.setdefault(event.node, {})[event.origin] = event.last
     return left
 
 
