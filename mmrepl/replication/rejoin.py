@@ -199,7 +199,9 @@ class Rejoin:
             siblings = store.siblings(table, entry.key)
             if table.resolver.selects and any(sibling.timestamp > entry.stamp for sibling in siblings):
                 continue
-            vector = from_wire(entry.context).join(_dead(version, siblings))
+            # With what the dead had seen, here or not: a snapshot tells neither of them nor of what they overwrote.
+            known = version.join(store.context(table, entry.key).vector)
+            vector = from_wire(entry.context).join(_dead(known, siblings))
             context = CausalContext(entry.table, entry.key, vector)
             store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
             count += 1
@@ -212,15 +214,15 @@ class Rejoin:
             self._local.journal.note(key, value)
 
 
-def _dead(version: VersionVector, siblings: Iterable[Sibling]) -> VersionVector:
+def _dead(known: VersionVector, siblings: Iterable[Sibling]) -> VersionVector:
     """
-    A context that covers, of all that *version* has of a key with these *siblings*, what is not a live value.
+    A context that covers, of all that is *known* of a key with these *siblings*, what is not a live value.
 
     Not only the tombstones that are here: some may have forgotten one and others not, and under a policy that goes by
     stamps a write with an old stamp would live at those and be dead at these. (What is younger than a live value of
     its own origin is not covered: no vector covers the one without the other.)
     """
-    covered = dict(version)
+    covered = dict(known)
     for sibling in siblings:
         if not sibling.is_tombstone:
             origin, counter = sibling.dot

@@ -99,6 +99,29 @@ def test_what_would_lose_at_once_is_not_written_again():
     assert [read_payload(store, store.table(""), "k") for store in (lima, paris, tokyo)] == [None, None, None]
 
 
+def test_what_is_written_again_covers_what_the_dead_had_seen():
+    """
+    Lima deleted a value of paris that lima itself has not got: its context was read elsewhere. Tokyo writes over that
+    deletion. Whoever has the value and is given a snapshot hears no more of the deletion, and has to hear of it by this.
+    """
+    lima, paris, tokyo = Store(NodeId("lima", 1)), Store(PARIS), Store(TOKYO)
+    paris.put(paris.table(""), "k", TWO, 5)
+    lima.put(lima.table(""), "k", None, 6, CausalContext("", "k", VersionVector({PARIS: 1})))
+    others, core = LocalCore(lima), LocalCore(tokyo)
+    tokyo.put(tokyo.table(""), "k", ONE, 10)
+    rejoin = Rejoin(core, {})
+    rejoin.start_over(VersionVector(), NodeId("tokyo", 2), is_old_copy=False)
+    core.merge(others.blob(VersionVector()), 60)
+    rejoin.carry_on(caught_up=True)
+    apart = LocalCore(paris)
+    taken = core.capture("x")
+    ours = LocalCore(paris).blob(VersionVector())
+    apart.merge([core.snapshot_chunk(taken, index) for index in range(len(taken))], 60)
+    core.merge(ours, 60)
+    for store in (paris, tokyo):
+        assert [sibling.payload for sibling in store.siblings(store.table(""), "k")] == [ONE]
+
+
 def test_what_is_made_again_was_let_in_before():
     """A limit of siblings refuses a client, and not a write that is made again: its refusal brought the node down."""
     store = Store(TOKYO, limits=Limits(siblings_max=2))
