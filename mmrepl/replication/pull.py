@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 
 from attrs import define
 
-from mmrepl.causality.version_vector import VersionVector
+from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.clock.hlc import ahead_ms
 from mmrepl.errors import PeerError, StampAhead
 from mmrepl.log.batch import Batch
 from mmrepl.replication.local import LocalCore
 from mmrepl.replication.peer import Peer
+from mmrepl.replication.slices import after
 from mmrepl.store.store import Applied
 from mmrepl.types import Limits
 from mmrepl.wire.messages import Delta
@@ -78,6 +79,8 @@ class Puller:
     def receive(self, peer: Peer, delta: Delta, now_ms: int, wall_ms: int) -> None:
         """Apply a delta, or hold it."""
         if self._is_early(peer, delta, wall_ms):
+            if self._has_all(delta):
+                return
             size = 64 + sum(map(len, filter(None, delta.batch.payloads))) + sum(map(len, delta.batch.keys))
             if peer.held_bytes + size > self._limits.held_bytes or len(peer.held) >= HELD_COUNT:
                 return  # the bound: those that came before come first; we ask for the rest when they are applied
@@ -102,6 +105,10 @@ class Puller:
             self._stamped.add(peer.name)
             return True
         return False
+
+    def _has_all(self, delta: Delta) -> bool:
+        """Whether nothing in a delta is new, so that there is nothing to wait for."""
+        return self._local.store.version.descends(after(EMPTY, delta.batch))
 
     def note_ahead(self, batch: Batch, wall_ms: int) -> None:
         """Remember for status whose stamps are too far ahead in a batch that is held for them."""
@@ -129,6 +136,8 @@ class Puller:
                     held = peer.held.popleft()
                     peer.held_bytes -= held.size
                     if self._is_early(peer, held.delta, wall_ms):
+                        if self._has_all(held.delta):
+                            continue  # it came by another way, with a snapshot in which it was dead already
                         peer.held.appendleft(held)
                         peer.held_bytes += held.size
                         break

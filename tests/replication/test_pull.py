@@ -250,6 +250,24 @@ def test_what_is_held_for_its_stamps_is_not_asked_for_again_and_again():
     world.settle()
 
 
+def test_what_is_held_and_comes_by_another_way_is_let_go():
+    """A snapshot brought it, dead already: nothing is waited for, and nothing is said of it when its time has come."""
+    world = World("paris", "tokyo")
+    world["tokyo"].skew_ms = YEAR_MS
+    world["tokyo"].put("k", "from the future")
+    world.connect("paris", "tokyo")
+    world.run(2000)
+    paris = world["paris"].core
+    assert paris.peers["tokyo"].held
+    paris.local.install(VersionVector({world["tokyo"].node: 1}), [])
+    world.run(1000)
+    assert not paris.peers["tokyo"].held
+    mark = len(world.said)
+    world["paris"].skew_ms = YEAR_MS
+    world.run(3000)
+    assert {type(message).__name__ for _, _, message in world.said[mark:]} == {"Digest"}
+
+
 def test_what_does_not_stand_on_a_held_write_flows_through_others():
     """Lima hears tokyo, whose clock is right, although tokyo has tasted nothing of oslo's future."""
     world = World("lima", "oslo", "tokyo")
