@@ -114,11 +114,16 @@ class VersionVector(Mapping[NodeId, int]):
 
     def join(self, other: VersionVector) -> VersionVector:
         """Pointwise maximum: what the two have seen together."""
-        if self._counters == other._counters:
+        ours, theirs = self._counters, other._counters
+        if ours == theirs:
             return self
-        ours = self._counters.get
-        news = {origin: counter for origin, counter in other._counters.items() if counter > ours(origin, 0)}
-        return VersionVector.unchecked({**self._counters, **news}) if news else self
+        joined: dict[NodeId, int] | None = None
+        for origin, counter in theirs.items():
+            if counter > ours.get(origin, 0):
+                if joined is None:
+                    joined = ours.copy()
+                joined[origin] = counter
+        return self if joined is None else VersionVector.unchecked(joined)
 
     def meet(self, other: VersionVector) -> VersionVector:
         """Pointwise minimum: what both have seen."""
