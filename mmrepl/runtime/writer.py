@@ -79,7 +79,7 @@ class Writer(Reader):
         receipt = self.put_now(table, key, payload, context, level)
         if acks is not None:
             await self._settled(receipt, key, acks, timeout)
-        elif not (local := self.core.local).answers_at_once(level):
+        elif (local := self.core.local).journal is not None and not local.answers_at_once(level):
             await self._on_disk(local)
         return receipt
 
@@ -125,7 +125,7 @@ class Writer(Reader):
         receipt = self.put_now(table, key, None, context, level)
         if acks is not None:
             await self._settled(receipt, key, acks, timeout)
-        elif not (local := self.core.local).answers_at_once(level):
+        elif (local := self.core.local).journal is not None and not local.answers_at_once(level):
             await self._on_disk(local)
         return receipt
 
@@ -140,7 +140,10 @@ class Writer(Reader):
         except ClockAhead:
             self._look_at_clocks()
             counter = local.put(found, key, payload, self._clock.wall_ms(), context, level)
-        self._wake()
+        assert self._driver is not None
+        self._driver.wake()
+        if context is None and found.states[key].__class__ is int:  # `written`, where there is nothing to look up
+            return Written(local.store.own.origin, counter, table, key, None)
         return written(local.store, found, key, counter, context)
 
     def _put_run(self, table: str, keys: list[str], payloads: list[bytes | None], level: Durability) -> Receipts:
@@ -157,8 +160,8 @@ class Writer(Reader):
         driver = self._driver
         if driver is None or self._core is None:
             raise ClosedError(f"node {self.name!r} is not running")
-        if driver.trouble is not None:
-            raise driver.trouble
+        if (trouble := driver.failure or driver.full) is not None:
+            raise trouble
         local = self._core.local
         if local.store.log is not self._tables_of:
             self._tables_of, self._tables = local.store.log, {}
