@@ -168,15 +168,16 @@ class Membership:
         """
         Take in another's map. Raises FrameError for one that is none, or too large: nothing was changed.
         """
-        for theirs in message.entries:
+        news = [theirs for theirs in message.entries if self.entries.get(theirs.name) != theirs]
+        for theirs in news:
             if not 0 <= theirs.edit <= EDIT_MAX or not 0 <= theirs.incarnation < 1 << 63 or not theirs.name:
                 raise FrameError(f"a member {theirs.name[:80]!r}~{theirs.incarnation:x} of edit {theirs.edit}")
             if len(theirs.name.encode()) > TEXT_BYTES or len(theirs.address.encode()) > TEXT_BYTES:
                 raise FrameError(f"member {theirs.name[:80]!r}: a name or address of more than {TEXT_BYTES} bytes")
-        fresh = {entry.name for entry in message.entries} - self.entries.keys()
+        fresh = {entry.name for entry in news} - self.entries.keys()
         if len(self.entries) + len(fresh) > ENTRIES_MAX:
             raise FrameError(f"{len(fresh)} more members than the {ENTRIES_MAX} that a cluster may have had")
-        for theirs in message.entries:
+        for theirs in news:
             ours = self.entries.get(theirs.name)
             if ours is None or _rank(theirs) > _rank(ours):
                 self._set(theirs)
