@@ -38,9 +38,9 @@ class Progress:
     probe_after_ms: int = 0  # and not to be repeated before
     inflight: deque[tuple[int, int]] = field(factory=deque)  # last entry and bytes of messages not yet answered
     inflight_bytes: int = 0
-    inflight_round: int = 0  # the round of the oldest of them, at the most
     snapshot: int = 0  # id of the snapshot that it is sent; 0: it has to be begun
     chunk_sent: int = 0  # pieces before this number were sent
+    chunk_wanted: int = -1  # the one that it asked for last
     chunk_ms: int = 0  # when it asked last
     live: bool = False  # status: it has caught up
     behind_since_ms: int | None = None  # since when it has lacked something durable here
@@ -96,7 +96,7 @@ class Progress:
         """It lacks what the log no longer has: snapshot *id*, taken after *index*."""
         self.way = Way.SNAPSHOT
         self.next = index + 1
-        self.snapshot, self.chunk_sent, self.chunk_ms = id, 0, now_ms
+        self.snapshot, self.chunk_sent, self.chunk_wanted, self.chunk_ms = id, 0, -1, now_ms
         self.live = False
         self._forget_inflight()
 

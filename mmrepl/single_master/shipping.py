@@ -58,8 +58,9 @@ class Shipping:
         capture = self.capture
         if progress.way is not Way.SNAPSHOT or capture is None or message.id != capture.id:
             return
-        if message.number < progress.chunk_sent - AHEAD or message.number > progress.chunk_sent:
-            progress.chunk_sent = message.number  # it goes on from an earlier connection, or has lost some
+        if message.number == progress.chunk_wanted or message.number > progress.chunk_sent:
+            progress.chunk_sent = message.number  # a later one came before it, or it goes on from an earlier connection
+        progress.chunk_wanted = message.number
         self._send(peer, progress, min(message.number + AHEAD, capture.count), round, now_ms)
 
     def _send(self, peer: Peer, progress: Progress, until: int, round: int, now_ms: int) -> None:

@@ -210,18 +210,15 @@ class Bench:
                 if not node.slow_disk:
                     self.commit(node)
             for envelope in effects.send:
-                link = next(
-                    (l for l in self.links.values() if l.source == node.name and l.back.number == envelope.link), None
-                )
+                link = self.link_from(node.name, envelope.link)
                 if link is not None:
                     link.queue.append(encode_message(envelope.message))
                     self.sent.append((node.name, link.target, envelope.message))
                     del self.sent[:-10_000]
             for link_number, reason in effects.close:
-                link = next((l for l in self.links.values() if l.target == node.name and l.number == link_number), None)
+                link = self.link_from(node.name, link_number)
                 if link is not None:
-                    # what was sent before still arrives
-                    self._flush(link.back)
+                    self._flush(link)  # what was sent before still arrives
                     self.cut(link.source, link.target, reason)
             for event in effects.notify:
                 self._event(node, event)
@@ -231,6 +228,10 @@ class Bench:
             raise AssertionError("a core that never comes to rest")
         core.check()
         self._check(node)
+
+    def link_from(self, name, number):
+        """The connection that a node knows by *number*, in the direction away from it."""
+        return next((link for link in self.links.values() if link.source == name and link.back.number == number), None)
 
     def commit(self, node, *, durable=True):
         """The disk is done with the commit under way."""

@@ -7,6 +7,7 @@ happens is drawn from the seed alone, so that a seed that fails fails again.
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from mmrepl.errors import MmreplError
@@ -41,9 +42,11 @@ class Life:
         self.loss = self.rng.choice([0, 0, 0.02, 0.15])
         self.dup = self.rng.choice([0, 0, 0.05])
         self.restless = self.rng.random()
+        for node in self.bench.nodes.values():
+            node.slow_disk = self.rng.random() < 0.4
 
     def run(self, steps):
-        rng, bench = self.rng, self.bench
+        rng = self.rng
         for _ in range(steps):
             what = rng.random()
             if what < 0.55:
@@ -112,7 +115,7 @@ class Life:
             try:
                 node.put(key, self.next_value, token=token)
             except MmreplError as error:
-                assert error.definite, error
+                assert error.definite, error  # noqa: PT017 - nothing else may be raised
                 continue
             self.written[token] = (key, self.next_value)
         bench.turn(node)
@@ -201,10 +204,8 @@ class Life:
 
     @staticmethod
     def tolerant(verb, *args, **kwargs):
-        try:
+        with contextlib.suppress(MmreplError):
             verb(*args, **kwargs)
-        except MmreplError:
-            pass
 
     # -- looking
 

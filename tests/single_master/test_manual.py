@@ -1,0 +1,278 @@
+"""Manual failover: a primary and its replicas, and what promoting another one can lose."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmrepl.errors import NotPrimary, PromotionRefused, UsageError
+from mmrepl.resolvers import KeepSiblings, LastWriterWins
+from mmrepl.single_master.configuration import SLOTS
+from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
+from mmrepl.single_master.options import Role
+from tests.single_master.bench import Answered, Bench, Failed, contents
+
+
+def manual(names="abc", **options):
+    """A cluster whose first primary is a."""
+    bench = Bench(names, failover="manual", start=False, ack=options.pop("ack", "async"), **options)
+    for name in names:
+        if name == "a":
+            bench[name].options = type(bench[name].options)(
+                address="a", expected=tuple(n for n in names if n != "a"), primary=True, **bench.options
+            )
+        bench[name].start()
+    bench.run_until(lambda: bench["a"].core.role is Role.PRIMARY and bench["a"].core.tenure.has_committed)
+    bench.run(300)
+    return bench
+
+
+def promote(bench, name, *, force=False):
+    token = bench.token()
+    bench[name].core.promote(bench[name].now_ms, token=token, force=force)
+    bench.run(6_000)
+    return bench[name].answer(token)
+
+
+def test_the_primarys_disk_commits():
+    """With `async` a write is answered by the primary alone, whoever else is there."""
+    bench = manual()
+    bench.partition("a", "bc")
+    token = bench["a"].put("k", 1)
+    bench.turn(bench["a"])
+    assert isinstance(bench["a"].answer(token), Answered)
+    assert bench["a"].value("k") == 1
+    bench.run(30_000)
+    assert bench["a"].core.role is Role.PRIMARY, "nobody is elected, and nobody steps down"
+
+
+@pytest.mark.parametrize(("ack", "reachable", "answered"), [
+    ("async", "", True), ("one", "", False), ("one", "b", True), (2, "b", False), (2, "bc", True),
+    ("quorum", "", False), ("quorum", "c", True), ("all", "b", False), ("all", "bc", True), (3, "bc", False),
+])  # fmt: skip
+def test_acknowledgements_wait_for_those_that_were_asked_for(ack, reachable, answered):
+    """A replica that does not answer acknowledges nothing; then the write is indefinite, and stays."""
+    bench = manual(ack_timeout_ms=2_000)
+    bench.partition({"a", *reachable}, *[{name} for name in "bc" if name not in reachable])
+    token = bench["a"].put("k", 1, ack=ack)
+    bench.run(500)
+    assert isinstance(bench["a"].answer(token), Answered) is answered
+    bench.run(3_000)
+    if not answered:
+        failed = bench["a"].answer(token)
+        assert isinstance(failed, Failed)
+        assert not failed.error.definite
+        assert failed.error.confirmed == 1 + len(reachable)
+    assert bench["a"].value("k") == 1
+
+
+def test_a_replica_takes_no_writes_and_says_who_does():
+    """NotPrimary, definite, with the name and the address of the primary."""
+    bench = manual(client="clients:1")
+    with pytest.raises(NotPrimary, match="'a' is the primary") as caught:
+        bench["b"].put("k", 1)
+    assert caught.value.definite
+    assert (caught.value.name, caught.value.primary) == ("a", "clients:1")
+
+
+def test_promote_fences_the_old_primary():
+    """The new primary has a higher term of its own slot; the old one follows it as soon as it hears."""
+    bench = manual()
+    bench["a"].put("k", 1)
+    bench.run(200)
+    promoted = promote(bench, "b")
+    assert isinstance(promoted, Promoted)
+    assert promoted.lost == {}
+    assert promoted.term % SLOTS == 1
+    assert bench["a"].core.role is Role.REPLICA
+    assert bench["a"].core.leader == "b"
+    with pytest.raises(NotPrimary):
+        bench["a"].put("k", 2)
+    token = bench["b"].put("k", 2, ack="all")
+    bench.run(200)
+    assert isinstance(bench["b"].answer(token), Answered)
+
+
+def test_a_stale_replica_is_not_promoted():
+    """Another one is further: refused, with what would be lost, and nothing is changed."""
+    bench = manual()
+    bench.partition("ab", "c")
+    for value in range(5):
+        bench["a"].put("k", value, ack="one")
+    bench.run(300)
+    bench["a"].crash()
+    bench.heal()
+    bench.run(500)
+    failed = promote(bench, "c")
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, PromotionRefused)
+    assert failed.error.ahead == {"b": 5}
+    assert failed.error.silent == ("a",)
+    assert "promote 'b'" in str(failed.error)
+    assert bench["c"].core.role is Role.REPLICA
+    promoted = promote(bench, "b")
+    assert isinstance(promoted, Promoted), "b can be"
+
+
+def test_too_few_answers_are_not_enough_to_know():
+    """Whoever does not answer may have more: a minority is not promoted without force."""
+    bench = manual()
+    bench.partition("c", "ab")
+    failed = promote(bench, "c")
+    assert failed.error.silent == ("a", "b")
+    promoted = promote(bench, "c", force=True)
+    assert isinstance(promoted, Promoted)
+    assert bench["c"].core.role is Role.PRIMARY
+    assert bench["a"].core.role is Role.PRIMARY, "two primaries, as the operator wished"
+
+
+def test_what_a_quorum_acknowledged_survives_a_promotion():
+    """Without force a majority gives its votes to the new primary: it has what a majority had acknowledged."""
+    bench = manual()
+    bench.partition("ab", "c")
+    token = bench["a"].put("k", "kept", ack="quorum")
+    bench.run(200)
+    assert isinstance(bench["a"].answer(token), Answered)
+    bench.partition("a", "bc")
+    assert isinstance(promote(bench, "c"), Failed)
+    assert isinstance(promote(bench, "b"), Promoted)
+    assert bench["b"].value("k") == "kept"
+
+
+def lost_writes():
+    """The old primary has writes that nobody else got, some over keys that the new one wrote as well."""
+    bench = manual()
+    bench.check_committed = False
+    bench["a"].put("both", "before")
+    bench["a"].put("gone", "x")
+    bench.run(300)
+    bench.partition("a", "bc")
+    bench["a"].put("mine", "only a")
+    bench["a"].put("both", "a")
+    bench["a"].put("gone", None)
+    bench.run(200)
+    promote(bench, "b")
+    bench.run(100)
+    bench["b"].put("both", "b")
+    bench["b"].put("theirs", "only b")
+    bench.run(200)
+    bench.heal()
+    bench.run(2_000)
+    return bench
+
+
+def test_writes_that_were_never_shipped_are_kept_as_a_branch():
+    """The old primary's state is taken back to where the logs part, and what it had applied since is a branch."""
+    bench = lost_writes()
+    assert bench["a"].core.role is Role.REPLICA
+    assert contents(bench["a"].core) == contents(bench["b"].core)
+    assert bench["a"].last_event(Installed) is not None
+    kept = bench["a"].last_event(BranchKept)
+    assert kept.writes == 3
+    (info,) = bench["a"].core.branches()
+    assert (info.writes, info.keys, info.certain) == (3, 3, True)
+    bench["a"].crash()
+    bench["a"].start()
+    assert bench["a"].core.branches() == [info], "it is durable"
+
+
+def test_a_branch_is_merged_through_the_primary():
+    """What only the branch wrote is written; what both wrote is decided by the resolver; then the branch is gone."""
+    bench = lost_writes()
+    (info,) = bench["a"].core.branches()
+    bench["a"].core.merge_branch(info.id, LastWriterWins(), bench["a"].now_ms, token="m")
+    bench.run(1_000)
+    merged = bench["a"].answer("m")
+    assert isinstance(merged, Merged), merged
+    for node in bench.living():
+        assert node.value("mine") == "only a"
+        assert node.value("both") == "b", "the later write"
+        assert node.value("theirs") == "only b"
+        assert node.value("gone") is None
+    assert bench["a"].core.branches() == []
+
+
+def test_a_branch_is_merged_by_any_resolver():
+    """Keeping siblings, both values are there afterwards, and are everywhere."""
+    bench = lost_writes()
+    (info,) = bench["a"].core.branches()
+    bench["a"].core.merge_branch(info.id, KeepSiblings(), bench["a"].now_ms, token="m")
+    bench.run(1_000)
+    assert isinstance(bench["a"].answer("m"), Merged)
+    assert all(sorted(node.value("both")) == ["a", "b"] for node in bench.living())
+
+
+def test_a_primary_that_restarts_goes_on_in_its_own_term():
+    """It asks nobody, and its term is the same: a promotion that it slept through has a higher one."""
+    bench = manual()
+    bench["a"].put("k", 1)
+    bench.turn(bench["a"])
+    term = bench["a"].core.term
+    bench["a"].crash(power=True)
+    bench["a"].start()
+    assert (bench["a"].core.role, bench["a"].core.term) == (Role.PRIMARY, term)
+    bench.run(500)
+    assert bench["b"].value("k") == 1
+
+
+def test_a_primary_that_restarts_after_a_promotion_does_not_come_back_above_it():
+    """The old primary was away while another was promoted: it is fenced when they meet, whatever it does before."""
+    bench = manual()
+    bench.check_committed = False
+    bench["a"].crash()
+    assert isinstance(promote(bench, "c"), Promoted)
+    bench.partition("a", "bc")
+    bench["a"].start()
+    bench["a"].put("k", "split")
+    bench.run(500)
+    assert bench["a"].core.role is Role.PRIMARY
+    bench.heal()
+    bench.run(1_500)
+    assert bench["a"].core.role is Role.REPLICA
+    assert bench["c"].core.role is Role.PRIMARY
+    assert len(bench["a"].core.branches()) == 1
+
+
+def test_terms_of_two_promotions_are_never_the_same():
+    """Two that do not see each other draw from different slots."""
+    bench = manual("abcde")
+    bench.check_committed = False
+    bench["a"].crash()
+    bench.partition("bc", "de")
+    one = promote(bench, "b", force=True)
+    other = promote(bench, "d", force=True)
+    assert one.term != other.term
+    bench.heal()
+    bench.run(2_000)
+    assert sum(node.core.role is Role.PRIMARY for node in bench.living()) == 1
+
+
+def test_a_new_replica_is_added_by_starting_it():
+    """Whoever connects to the primary becomes a replica, and catches up."""
+    bench = manual("ab")
+    bench["a"].put("k", 1)
+    bench.run(100)
+    bench.add("c")
+    bench.run(1_000)
+    assert bench["a"].core.history.current.voters == ("a", "b", "c")
+    assert bench["c"].value("k") == 1
+
+
+def test_an_election_cannot_be_forced():
+    """Force is for where nobody is elected."""
+    bench = Bench("abc")
+    bench.elect("a")
+    with pytest.raises(UsageError):
+        bench["b"].core.promote(bench["b"].now_ms, token="t", force=True)
+
+
+def test_transfer_hands_over_in_good_order():
+    """Nothing is lost, and no branch is made."""
+    bench = manual()
+    for value in range(10):
+        bench["a"].put("k", value)
+    bench["a"].core.transfer("c", bench["a"].now_ms, token="t")
+    bench.run(1_000)
+    assert bench["a"].answer("t").name == "c"
+    assert bench["c"].core.role is Role.PRIMARY
+    assert bench["c"].value("k") == 9
+    assert not any(node.core.branches() for node in bench.living())
