@@ -1,10 +1,11 @@
 """
 Disks that lose, tear, rot, fill up and fail.
 
-A `SimDisk` is a file of records, one a commit, each with its length, its serial number, its level and a checksum. What
-was synced stays; of what was not, a loss of power keeps the first few records whole and perhaps tears the next. Opening
-reads the file as a log is read: an end that is torn is cut off *and said aloud* (a doubt, by law L2, for it could have
-been more than it looks), damage in the middle is `StoreCorrupt`, and so is a record that is missing.
+A `SimDisk` is a file of records, one a commit, each with its length, its serial number, how much was synced when it was
+written, its level and a checksum. What was synced stays; of what was not, a loss of power keeps, loses or tears each
+record, sometimes in their order and sometimes not. Opening reads the file as a log is read: an end that is torn is cut
+off *and said aloud* (a doubt, by law L2, for it could have been more than it looks), and so is what stands behind a
+hole. Damage to what was synced before a later record was written is `StoreCorrupt`, and so is a record that is missing.
 
 A write that is under way when the process dies is there afterwards or it is not. The death of the process alone loses
 nothing that was written.
@@ -23,8 +24,10 @@ from mmrepl.ports import Commit, Durability
 from mmrepl.storage.loaded import LoadedStore
 from mmrepl.storage.memory import Contents
 
-_HEAD = struct.Struct(">IIQB")  # checksum of all that follows, length of the body, serial number, level
+_HEAD = struct.Struct(">IIQQB")  # checksum of all that follows, length of the body, serial number, ground, level
 HEAD_BYTES = _HEAD.size
+SERIALS_AHEAD = 1_000_000
+"""Serial numbers further ahead are none: what looks like a head there is something else."""
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True):
@@ -46,6 +49,7 @@ class SimDisk:
         self._synced = 0  # records before this index survive a loss of power
         self._finished = 0  # records before this index belong to commits that returned
         self._serial = 0
+        self._ground = 0  # records with lower serial numbers are synced, as far as the machine was told
         self._doubt: str | None = None
         self._doubted = 0  # the doubt stands until there are more records than this
         self.full = False  # the next commits are refused whole
@@ -53,6 +57,7 @@ class SimDisk:
         self.lying = False  # the next commit is claimed to be written, and is not
         self.holder: SimStorage | None = None
         self.torn_count = 0  # ends that were cut off on opening
+        self.hole_count = 0  # losses of power that kept a later record and not an earlier one
 
     @property
     def size_bytes(self) -> int:
@@ -82,6 +87,11 @@ class SimDisk:
             self._doubt = f"the machine lost power with {unsynced} commits not yet synced"
         if lost and rng.random() < 0.5:
             self._records.append(_torn(lost[0], rng))
+            if len(lost) > 1 and rng.random() < 0.5:
+                # Sectors reach the disk in any order: what was written later is there, behind a hole.
+                self._records[-1] = self._records[-1].ljust(len(lost[0]), bytes(1))
+                self._records += [record if rng.random() < 0.7 else bytes(len(record)) for record in lost[1:]]
+                self.hole_count += any(map(any, self._records[kept + 1 :]))
         self._synced = len(self._records)
         return len(lost)
 
@@ -102,7 +112,7 @@ class SimDisk:
 
     def wipe(self) -> None:
         """All is gone."""
-        self._records, self._serial, self._doubt = [], 0, None
+        self._records, self._serial, self._ground, self._doubt = [], 0, 0, None
         self._synced = self._finished = 0
         self.full = self.failing = self.lying = False
         self.holder = None
@@ -111,7 +121,7 @@ class SimDisk:
         """A backup: of all commits that returned, as a backup has it that knows what it copies."""
         twin = SimDisk()
         twin._records = self._records[: self._finished]
-        twin._synced = twin._finished = twin._serial = len(twin._records)
+        twin._synced = twin._finished = twin._serial = twin._ground = len(twin._records)
         twin._doubt, twin._doubted = self._doubt, self._doubted
         return twin
 
@@ -119,7 +129,8 @@ class SimDisk:
         """Put the bytes of an earlier copy in place of these. *doubt*: what the storage would notice of it."""
         self._records = list(backup._records)
         self._synced = self._finished = len(self._records)
-        self._serial, self._doubt, self._doubted = backup._serial, doubt, len(self._records)
+        self._serial, self._ground = backup._serial, backup._ground
+        self._doubt, self._doubted = doubt, len(self._records)
         self.holder = None
 
     # -- for the storage
@@ -138,12 +149,13 @@ class SimDisk:
             self.lying = False
             self._serial += 1
             return
-        self._records.append(_record(body, self._serial, level))
+        self._records.append(_record(body, self._serial, self._ground, level))
         self._serial += 1
 
     def sync(self) -> None:
         """What was written survives a loss of power from now on."""
         self._synced = len(self._records)
+        self._ground = self._serial
 
     def finish(self) -> None:
         """The commit of the last record returns."""
@@ -168,7 +180,7 @@ class SimDisk:
             contents.apply(Commit(decoded.batches, decoded.drop, decoded.segments, decoded.meta))
             records.append(record)
             at, serial = at + len(record), serial + 1
-        self._records, self._serial = records, serial
+        self._records, self._serial, self._ground = records, serial, serial
         if len(records) > self._doubted:
             self._doubt = None  # a commit has settled it
         if torn is not None:
@@ -181,15 +193,25 @@ class SimDisk:
         )
 
     def _end_at(self, data: bytes, at: int, serial: int) -> str:
-        """What stands at byte *at* is no record: a torn end, and a doubt, if nothing readable follows; else damage."""
-        for later in range(at + 1, len(data) - HEAD_BYTES + 1):
-            if _HEAD.unpack_from(data, later)[2] in (serial, serial + 1) and _record_at(data, later) is not None:
-                raise StoreCorrupt(f"record {serial} at byte {at} is damaged: a readable one follows at byte {later}")
+        """
+        What stands at byte *at* is no record: a torn end, told as a doubt; or damage, if it had been synced.
+
+        That is so if a later record was written when this one was synced already. Others may stand behind a hole.
+        """
+        later = at + 1
+        while later <= len(data) - HEAD_BYTES:
+            _, length, number, ground, _ = _HEAD.unpack_from(data, later)
+            if not serial <= number <= serial + SERIALS_AHEAD or _record_at(data, later) is None:
+                later += 1
+                continue
+            if ground > serial:
+                raise StoreCorrupt(f"record {serial} at byte {at} is damaged: record {number} follows at byte {later}")
+            later += HEAD_BYTES + length
         return f"an end of {len(data) - at} bytes was torn, and cut off"
 
 
-def _record(body: bytes, serial: int, level: Durability) -> bytes:
-    head = _HEAD.pack(0, len(body), serial, level)[4:]
+def _record(body: bytes, serial: int, ground: int, level: Durability) -> bytes:
+    head = _HEAD.pack(0, len(body), serial, ground, level)[4:]
     return crc32(body, crc32(head)).to_bytes(4) + head + body
 
 
@@ -197,7 +219,7 @@ def _record_at(data: bytes, at: int) -> bytes | None:
     """The record that begins at byte *at*, if one does."""
     if len(data) - at < HEAD_BYTES:
         return None
-    checksum, length, _, _ = _HEAD.unpack_from(data, at)
+    checksum, length, _, _, _ = _HEAD.unpack_from(data, at)
     record = data[at : at + HEAD_BYTES + length]
     if len(record) < HEAD_BYTES + length or crc32(record[4:]) != checksum:
         return None

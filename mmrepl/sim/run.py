@@ -142,6 +142,9 @@ class Run:
         cluster, mix, fired = self.cluster, self.mix, self.cluster.fired
         fired["snapshot joined"] += sum(isinstance(event, Jumped) for event in cluster.history.events)
         fired["delayed"] += cluster.network.sent_count
+        for node in cluster.nodes.values():
+            fired["torn tail"] += node.disk.torn_count
+            fired["hole"] += node.disk.hole_count
         fired["skewed clocks"] += sum(skew != 0 for skew in mix.skew_ms.values())
         fired[f"{len(mix.names)} nodes"] += 1
         fired[f"{mix.topology} of nodes"] += 1

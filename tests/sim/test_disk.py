@@ -47,6 +47,31 @@ def test_what_was_not_synced_is_kept_lost_or_torn_and_doubted():
     assert {torn for _, torn in seen} == {0, 1}
 
 
+def test_what_survives_behind_a_hole_is_cut_off_and_doubted():
+    """Sectors reach the disk in any order; a log ends where its first gap is."""
+    holes = 0
+    for seed in range(200):
+        disk = SimDisk()
+        written(disk, Durability.SYNC, *[Durability.NONE] * 4)
+        disk.lose_power(Random(seed))
+        holes += disk.hole_count
+        whole = disk.size_bytes
+        _, loaded = opened(disk)
+        assert loaded.doubt is not None
+        assert len(dict(loaded.batches())) == int(loaded.meta["n"]) + 1, "a beginning, without a gap"
+        assert disk.size_bytes <= whole
+    assert 5 < holes < 100
+
+
+def test_damage_before_weak_writes_is_told():
+    """What was synced and rots is no torn end, though only weak writes follow it."""
+    disk = SimDisk()
+    written(disk, Durability.SYNC, Durability.SYNC, Durability.NONE, Durability.NONE)
+    disk._records[1] = disk._records[1][:-1] + b"!"
+    with pytest.raises(StoreCorrupt, match="record 1 .* is damaged"):
+        opened(disk)
+
+
 def test_a_commit_under_way_is_there_or_not():
     """It was never acknowledged and never sent: no doubt."""
     disk = SimDisk()
