@@ -85,9 +85,9 @@ class SimDisk:
             # Doubt even when all were kept: nobody could tell from the disk.
             self._doubted = kept
             self._doubt = f"the machine lost power with {unsynced} commits not yet synced"
-        if lost and rng.random() < 0.5:
+        if lost and rng.random() < 0.7:
             self._records.append(_torn(lost[0], rng))
-            if len(lost) > 1 and rng.random() < 0.5:
+            if len(lost) > 1 and rng.random() < 0.7:
                 # Sectors reach the disk in any order: what was written later is there, behind a hole.
                 self._records[-1] = self._records[-1].ljust(len(lost[0]), bytes(1))
                 self._records += [record if rng.random() < 0.7 else bytes(len(record)) for record in lost[1:]]

@@ -140,8 +140,8 @@ class Faults(Generic[HostT]):
             return False
         rng = self._rng
         rng.shuffle(names)
-        shape = rng.randrange(4)
-        size = 1 if shape == 0 else max(1, len(names) // 2)
+        shape = rng.randrange(5)
+        size = 1 if shape == 0 else max(1, len(names) // 3) if shape == 4 else max(1, len(names) // 2)
         ours, theirs = names[:size], names[size:]
         if shape == 2 and len(theirs) > 1:  # a bridge: one of theirs is heard by both sides
             theirs = theirs[1:]

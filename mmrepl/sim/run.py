@@ -16,6 +16,7 @@ from time import perf_counter
 from attrs import field, frozen
 
 from mmrepl.errors import WaitTimeout
+from mmrepl.ports import Durability
 from mmrepl.sim.checkers import check_all
 from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.diagram import Diagram
@@ -101,6 +102,7 @@ class Run:
         settings = Settings(
             limits=mix.limits, log_operations=mix.log_operations, cut_operations=mix.cut_operations,
             disk_ms=mix.disk_ms, secret=b"swordfish" if mix.secret else None, compression=mix.compression,
+            durability=Durability.NONE if mix.weak_share == 1.0 else Durability.SYNC,
         )  # fmt: skip
         cluster = Cluster(
             mix.names, seed=self.seed, tables=tables(), topology=mix.topology, weather=mix.weather,
