@@ -40,7 +40,7 @@ def test_every_command_tells_what_it_does(run, name):
         (("status", "--every", "0"), "--every"),
         (("watch", "--start", "--since", "-"), "exclude"),
         (("log", "--last", "0"), "--last"),
-        (("log", "--since", "zz!"), "no token"),
+        (("log", "--since", "zz!"), "version token"),
     ],
 )
 def test_a_mistake_is_one_line_and_two(run, words, why):
@@ -97,3 +97,16 @@ def test_nobody_reads(process):
     one.process.stdout = None
     ran = one.end()
     assert (ran.err, ran.code) == ("", Exit.PIPE)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_for_each_shell(run, tmp_path, monkeypatch, shell):
+    """In the home of whoever asks; the script knows the commands and their options, and the answer says where it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ran = run("--install-completion", "--shell", shell)
+    assert ran.code == Exit.OK
+    scripts = [path for path in tmp_path.rglob("*mmrepl*") if path.is_file()]
+    assert len(scripts) == 1
+    assert scripts[0].name in "".join(ran.out.split())
+    text = scripts[0].read_text()
+    assert all(word in text for word in ("serve", "log-operations", "partition"))

@@ -212,10 +212,10 @@ def test_cost_is_linear_in_the_length():
         pieces = [frame[start : start + 2**16] for start in range(0, len(frame), 2**16)]
         best = 1e9
         for _ in range(5):
-            reader, begun = FrameReader(), time.perf_counter()
+            reader, begun = FrameReader(), time.process_time()  # whatever else the machine does
             for piece in pieces:
                 reader.feed(piece)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     assert seconds(2**24) < 128 * seconds(2**20)
