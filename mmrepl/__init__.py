@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.runtime.node import Node
     from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written
     from mmrepl.runtime.replica import Replica
+    from mmrepl.runtime.single_master_node import SingleMasterNode
     from mmrepl.runtime.table_view import TableView
     from mmrepl.store.read import Read
     from mmrepl.types import Limits, NodeId
@@ -48,6 +49,7 @@ __all__ = [
     "Read",
     "Replica",
     "SiblingsEvent",
+    "SingleMasterNode",
     "TableView",
     "VersionVector",
     "Written",
@@ -71,6 +73,7 @@ _HOMES = {
     "Read": "mmrepl.store.read",
     "Replica": "mmrepl.runtime.replica",
     "SiblingsEvent": "mmrepl.runtime.outcomes",
+    "SingleMasterNode": "mmrepl.runtime.single_master_node",
     "TableView": "mmrepl.runtime.table_view",
     "VersionVector": "mmrepl.causality.version_vector",
     "Written": "mmrepl.runtime.outcomes",

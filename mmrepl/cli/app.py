@@ -19,7 +19,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group
 
 from mmrepl import __version__
-from mmrepl.cli import changes, check, cluster, files, keys, output, serve, sim
+from mmrepl.cli import changes, check, cluster, compare, files, keys, operator, output, serve, sim
 from mmrepl.cli.config import from_file
 from mmrepl.cli.demo.command import demo
 from mmrepl.cli.exits import Exit, code_of
@@ -31,8 +31,9 @@ GROUPS: tuple[tuple[str, tuple[Callable[..., Any], ...]], ...] = (
     ("Keys", (keys.put, keys.get, keys.read, keys.delete, keys.scan)),
     ("Operations", (changes.watch, changes.log)),
     ("The cluster", (cluster.status, cluster.members, cluster.partition, cluster.heal, cluster.remove)),
+    ("One writer at a time", (operator.promote, operator.transfer, operator.add, operator.branches)),
     ("Files", (files.verify, files.backup)),
-    ("Prove it", (check.check, sim.sim)),
+    ("Prove it", (check.check, sim.sim, compare.compare)),
 )
 """The commands, by the heading under which help lists them. A function's name is the command's."""
 

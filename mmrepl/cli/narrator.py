@@ -21,6 +21,8 @@ from mmrepl.clock.instants import utc_text
 from mmrepl.replication.peer import PeerChanged, PeerState
 from mmrepl.runtime.node import Node
 from mmrepl.runtime.outcomes import SiblingsEvent
+from mmrepl.runtime.single_master_node import SingleMasterNode
+from mmrepl.single_master.events import RoleChanged
 
 LOOK_S: Final = 0.25
 """How often the status is looked at."""
@@ -57,21 +59,29 @@ class Narrator:
         except OSError:  # the log has nowhere to go; the node goes on
             self._mute = True
 
-    def listen(self, node: Node) -> None:
-        """Hear of peers and siblings from now on. Before the node starts, so that nothing is missed."""
+    def listen(self, node: Node | SingleMasterNode) -> None:
+        """Hear of peers, siblings and roles from now on. Before the node starts, so that nothing is missed."""
+        if isinstance(node, SingleMasterNode):
+            node.on_role(lambda change: self._role(node, change))
+            return
         node.on_peer(lambda change: self._peer(node, change))
         node.on_siblings(self._siblings.append)
 
-    async def follow(self, node: Node) -> None:
+    def _role(self, node: SingleMasterNode, change: RoleChanged) -> None:
+        who = f", {change.leader} takes writes" if change.leader not in {"", node.name} else ""
+        text = f"{node.name} is {change.role.value} in term {change.term}{who}"
+        self.tell("role", text, role=change.role.value, term=change.term, leader=change.leader, why=change.text)
+
+    async def follow(self, node: Node | SingleMasterNode) -> None:
         """Look at the node until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)  # first: peers that are there at once are met before anybody misses them
             self.look(node)
 
-    def look(self, node: Node) -> None:
+    def look(self, node: Node | SingleMasterNode) -> None:
         """Tell what has changed since the last look."""
         found = node.status()
-        self._policies = {name: table["policy"] for name, table in found["tables"].items()}
+        self._policies = {name: table.get("policy", "") for name, table in found["tables"].items()}
         for member in found["members"]:
             self._member(member)
         self._tell_siblings()

@@ -28,6 +28,9 @@ from mmrepl.wire.tokens import parse_version_token, version_token
 PAGE = 1000
 """Keys or operations that one question asks for."""
 
+OPERATION_S = 60.0
+"""What an operator asks for may need several round trips, and others who catch up first."""
+
 BACKUP_S = 3600.0
 """A large store takes a while to copy."""
 
@@ -278,6 +281,38 @@ class Remote:
     def remove(self, who: str) -> None:
         """Take a member out of the cluster, or give up an address that never answered."""
         self._client.call("MM.REMOVE", who)
+
+    # -- single-master mode
+
+    def promote(self, *, force: bool) -> dict[str, Any]:
+        """Make the node the primary: the term, and what is lost, by member."""
+        words = ("MM.PROMOTE", "FORCE") if force else ("MM.PROMOTE",)
+        found = _map(self._client.call(*words, wait_s=OPERATION_S))
+        return {"term": found["term"], "lost": _map(found["lost"])}
+
+    def transfer(self, to: str) -> dict[str, Any]:
+        """Hand over: who leads then, and in which term."""
+        return cast("dict[str, Any]", _decoded(self._client.call("MM.TRANSFER", to, wait_s=OPERATION_S)))
+
+    def add(self, who: str, *, learner: bool) -> int:
+        """Make a node a member; the index of the change."""
+        words = ("MM.ADD", who, "LEARNER") if learner else ("MM.ADD", who)
+        return cast("int", self._client.call(*words, wait_s=OPERATION_S))
+
+    def branches(self) -> list[dict[str, Any]]:
+        """What is kept there."""
+        return [_decoded(branch) for branch in cast("list[Any]", self._client.call("MM.BRANCHES"))]
+
+    def merge(self, branch: str, policy: str) -> dict[str, Any]:
+        """Merge a branch: how many keys were written."""
+        answer = self._client.call("MM.MERGE", branch, policy, wait_s=OPERATION_S)
+        return cast("dict[str, Any]", _decoded(answer))
+
+    def drop(self, branch: str) -> None:
+        """Forget a branch."""
+        self._client.call("MM.DROP", branch)
+
+    # -- the file
 
     def backup(self, name: str) -> str:
         """Let the node copy its file to one of that name beside it; returns the path of the copy."""

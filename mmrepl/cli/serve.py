@@ -11,9 +11,10 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from attrs import frozen
+from cyclopts import Group, Parameter
 
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.options import ANSWER, Answer, Flag, Level
@@ -25,6 +26,37 @@ from mmrepl.transport.address import is_loopback
 if TYPE_CHECKING:  # loaded only by those who run a node: asyncio and the store are slow to load
     from mmrepl.cli.narrator import Narrator
     from mmrepl.runtime.node import Node
+    from mmrepl.runtime.single_master_node import SingleMasterNode
+
+
+SINGLE = Group("Single-master mode", sort_key=7)
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class OneWriter:
+    """The knobs of a node in single-master mode."""
+
+    failover: Annotated[
+        Literal["automatic", "manual"], Parameter(group=SINGLE, help="An elected leader, or one that people promote.")
+    ] = "automatic"
+    ack: Annotated[
+        str, Parameter(group=SINGLE, help="When a write is answered: async, one, a number of replicas, quorum, all.")
+    ] = "quorum"
+    primary: Annotated[
+        Flag, Parameter(group=SINGLE, help="Manual failover: make this node the first primary of a new cluster.")
+    ] = False
+    election_ms: Annotated[
+        tuple[int, int], Parameter(group=SINGLE, help="How long, at least and at most, to wait for the leader.")
+    ] = (1_000, 2_000)
+
+    @property
+    def level(self) -> int | str:
+        """The acknowledgement level, as the node takes it."""
+        return int(self.ack) if self.ack.isdigit() else self.ack
+
+
+ONE_WRITER = OneWriter()
 
 
 def serve(
@@ -66,6 +98,10 @@ def serve(
     until_eof: Annotated[
         Flag, Parameter(help="Stop as well when standard input, a pipe, ends: so a child ends with its parent.")
     ] = False,
+    mode: Annotated[Literal["multi-master", "single-master"], Parameter(help="Many writers, or one at a time.")] = (
+        "multi-master"
+    ),
+    one: OneWriter = ONE_WRITER,
     config: Annotated[Path | None, Parameter(help="A TOML file with these options; the command line wins.")] = None,  # noqa: ARG001 — read by mmrepl.cli.config
     answer: Answer = ANSWER,
 ) -> Exit:
@@ -78,7 +114,12 @@ def serve(
     from mmrepl.cli.narrator import Narrator
     from mmrepl.cli.remote import password_of
     from mmrepl.runtime.node import Node
+    from mmrepl.runtime.single_master_node import SingleMasterNode
 
+    if mode == "multi-master" and one != ONE_WRITER:
+        raise UsageError("--failover, --ack, --primary and --election-ms are for --mode single-master")
+    if mode == "single-master" and (default != "lww" or table or rejoin):
+        raise UsageError("--default, --table and --rejoin are for --mode multi-master: here a key has one value")
     for option, bound in (("operations", log_operations), ("bytes", log_bytes), ("age", log_age)):
         if bound is not None and not 1 <= bound < 1 << 53:
             raise UsageError(f"--log-{option} must be at least 1, not {bound}")
@@ -90,6 +131,15 @@ def serve(
         _check_protected("--listen", listen, secret is not None, "--secret-file")
         if client != "none":
             _check_protected("--client", client, password is not None, "--password-file")
+    if mode == "single-master":
+        options = {"log_entries": log_operations} | ({} if log_bytes is None else {"log_bytes": log_bytes})
+        single = SingleMasterNode(
+            name, path, listen=listen, peers=peer or (), client=None if client == "none" else client,
+            cluster=cluster, failover=one.failover, ack=one.level, primary=one.primary, election_ms=one.election_ms,
+            durability=durability, secret=secret, client_password=password, insecure=insecure, compression=compress,
+            options=options,
+        )  # fmt: skip
+        return asyncio.run(_serve(single, Narrator(json=answer.json), until_eof=until_eof))
     node = Node(
         name,
         path,
@@ -111,7 +161,7 @@ def serve(
     return asyncio.run(_serve(node, narrator, until_eof=until_eof))
 
 
-async def _serve(node: Node, narrator: Narrator, *, until_eof: bool) -> Exit:
+async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof: bool) -> Exit:
     """Start, follow, stop."""
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -129,7 +179,7 @@ async def _serve(node: Node, narrator: Narrator, *, until_eof: bool) -> Exit:
             "started",
             started,
             name=node.name,
-            node=str(node.core.local.store.node),
+            node=str(node.identity),
             address=node.address,
             client=node.client_address or None,
             path=None if node.path is None else str(node.path),

@@ -135,6 +135,11 @@ class NodeBackend:
         finally:
             self._node.forget(token)
 
+    @property
+    def single_writer(self) -> None:
+        """Every node of this mode takes writes."""
+        return
+
     def role(self) -> Mapping[str, Any]:
         """Every node of this mode takes writes."""
         return {"mode": "multi-master", "role": "node", "name": self.name, "primary": "", "term": 0}

@@ -31,7 +31,7 @@ from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
 from mmrepl.runtime.waiting import Listeners
 from mmrepl.runtime.writer import Writer
 from mmrepl.store.store import Store
-from mmrepl.types import DEFAULT_LIMITS, Limits
+from mmrepl.types import DEFAULT_LIMITS, Limits, NodeId
 from mmrepl.values import check_key, check_table
 from mmrepl.wire.compression import available_compressions
 
@@ -223,6 +223,11 @@ class Node(Writer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def identity(self) -> NodeId:
+        """Name and incarnation."""
+        return self.core.local.store.node
 
     @property
     def doubt(self) -> str | None:

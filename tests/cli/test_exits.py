@@ -15,7 +15,7 @@ def family(kind):
 
 
 def make(kind):
-    for arguments in ({}, {"confirmed": 1, "wanted": 2}, {"ahead_ms": 1}):
+    for arguments in ({}, {"confirmed": 1, "wanted": 2}, {"ahead_ms": 1}, {"behind_entries": 1, "behind_ms": 2}):
         try:
             return kind("why", **arguments)
         except TypeError:

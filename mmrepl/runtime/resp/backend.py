@@ -106,6 +106,31 @@ class Table(Protocol):
         """Whether *key* is present."""
 
 
+class SingleWriter(Protocol):
+    """What a node of single-master mode can do beyond. Futures end with the errors of `mmrepl.errors`."""
+
+    def fresh(self, level: str, entries: int | None) -> asyncio.Future[int]:
+        """Done when a read of that level may be served here; *entries* bounds how far behind it may be."""
+
+    def promote(self, *, force: bool) -> asyncio.Future[Mapping[str, Any]]:
+        """Done, with the term and what is lost, when this node is the primary."""
+
+    def transfer(self, to: str) -> asyncio.Future[Mapping[str, Any]]:
+        """Done, with the term, when *to* leads."""
+
+    def add(self, who: str, *, learner: bool) -> asyncio.Future[int]:
+        """Done, with the index of the change, when *who* is a member."""
+
+    def branches(self) -> Sequence[Mapping[str, Any]]:
+        """What was cut off the log here and is kept."""
+
+    def merge(self, branch: str, policy: str) -> asyncio.Future[Mapping[str, Any]]:
+        """Done, with how many keys were written, when the branch is merged. Raises UsageError for the policy."""
+
+    def drop(self, branch: str) -> None:
+        """Forget a branch. Raises UnknownBranch."""
+
+
 class Backend(Protocol):
     """A node, as the client port sees it."""
 
@@ -165,6 +190,10 @@ class Backend(Protocol):
         Done when there are *others* of them, or after *timeout_ms*; the answer may be either more or fewer. A
         cancelled wait is forgotten.
         """
+
+    @property
+    def single_writer(self) -> SingleWriter | None:
+        """What is asked of a node of single-master mode; None in the other."""
 
     def role(self) -> Mapping[str, Any]:
         """

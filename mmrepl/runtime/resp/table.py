@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mmrepl.runtime.resp import administration, causal, connection, introspection, keys, moving, strings
+from mmrepl.runtime.resp import administration, causal, connection, introspection, keys, moving, single_writer, strings
 from mmrepl.runtime.resp.commands import COMMANDS, CommandSpec
 from mmrepl.runtime.resp.refused import REFUSED
 from mmrepl.runtime.resp.session import Entry, Lookup
 
-_GROUPS = (strings, keys, causal, administration, moving, connection, introspection)
+_GROUPS = (strings, keys, causal, administration, moving, single_writer, connection, introspection)
 
 
 def _entries(specs: list[CommandSpec]) -> dict[bytes, Entry]:
