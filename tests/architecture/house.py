@@ -32,7 +32,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("storage", "transport", "loop_thread"),
     ("runtime", "sim", "client"),
     (ROOT,),
-    ("testing",),
+    ("testing", "compare"),
     ("cli",),
     ("__main__",),
 )
