@@ -55,9 +55,10 @@ def test_an_entry_is_sent_and_counted_when_it_is_on_the_leaders_disk():
         bench.run(300)
         leader.slow_disk = True
         bench.sent.clear()
-        token = leader.put("k", 1, ack="async")
+        token, other = leader.put("k", 1, ack="async"), leader.put("k", 2, ack="quorum")
         bench.settle()
         assert leader.answer(token) is None
+        assert leader.answer(other) is None
         assert not [m for m in messages(bench, Append) if m.bodies]
         bench.commit(leader)
         bench.settle()
