@@ -54,8 +54,8 @@ RARE: Mapping[str, tuple[str, float, int, int]] = {
     "lost write": ("D10", 0.25, 1, 2),
 }
 """
-Faults with which something is known to be open, drawn only when they are asked for by name: a disk that is set back
-looks to its node as if nothing had happened, and two newcomers that meet each other first are a cluster of their own.
+Faults that are drawn only when they are asked for by name. Of the disk's something is known to be open: one that is set
+back, or loses a write, may look to its node as if nothing had happened. Two that join at once are no more than one.
 """
 
 
