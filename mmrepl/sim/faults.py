@@ -410,18 +410,34 @@ class Faults(Generic[HostT]):
         self._removals += 1
         return True
 
+    def _goes(self, node: HostT) -> None:
+        """A node does not come back, nor does its disk."""
+        self.cluster.crash(node.name)
+        self.gone.add(node.name)
+        node.wiped()
+        self.cluster.forgive(node.name, "gone for good")
+
+    def _is_dispensable(self, node: HostT) -> bool:
+        left = [name for name in self.cluster.names if name != node.name and name not in self.gone]
+        return len(left) > 1 and is_connected(left, self.cluster.edges)
+
+    def _left(self) -> bool:
+        node = self._some()
+        if node is None or not self._is_dispensable(node) or not node.leaves():
+            return False
+        self.cluster.note(f"{node.name} leaves")
+        self.gone.add(node.name)
+        self.cluster.world.after(self._rng.choice((0, 20, 500)), self._goes, node)
+        return True
+
     def _removed_for_good(self) -> bool:
         pair = self._some_two()
         if pair is None:
             return False
         node, other = pair
-        left = [name for name in self.cluster.names if name != node.name and name not in self.gone]
-        if len(left) < 2 or not is_connected(left, self.cluster.edges):
+        if not self._is_dispensable(node):
             return False
-        self.cluster.crash(node.name)
-        self.gone.add(node.name)
-        node.wiped()
-        self.cluster.forgive(node.name, "gone for good")
+        self._goes(node)
         try:
             self.cluster.remove(node.name, at=other.name)
         except MmreplError:

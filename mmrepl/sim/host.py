@@ -98,6 +98,10 @@ class SimHost(Generic[CoreT]):
         """Everything on the disk is lost."""
         self.disk.wipe()
 
+    def leaves(self) -> bool:
+        """Say farewell, for good, if that can be said."""
+        return False
+
     def copied(self) -> Any:
         """A copy of the disk, with whatever else `put_back` needs."""
         return self.disk.copy()

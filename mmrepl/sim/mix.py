@@ -45,6 +45,7 @@ FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     "join": ("M1", 0.42, 1, 1),
     "removed": ("M2", 0.85, 1, 1),
     "removed for good": ("M2", 0.4, 1, 1),
+    "left": ("M2", 0.15, 1, 1),
 }
 """Faults that are planned; the weather's come by themselves."""
 
@@ -62,7 +63,7 @@ back, or loses a write, may look to its node as if nothing had happened. Two tha
 STANDARD_MS = 5_000
 """How long a safety phase is to which the times above apply; in a longer one faults are as frequent, not as many."""
 
-ONCE = frozenset({"join", "join twice", "removed", "removed for good"})
+ONCE = frozenset({"join", "join twice", "left", "removed", "removed for good"})
 """But for these: a cluster does not grow and shrink without end."""
 
 
@@ -156,7 +157,7 @@ def _faults(rng: Random, rare: Random, options: Options, few: tuple[str, ...]) -
     longer = max(1, options.duration_ms // STANDARD_MS)
     times, chosen = {}, set()
     for name, (_, share, least, most) in (*FAULTS.items(), *RARE.items()):
-        own = rare if name in RARE else rng
+        own = rare if name in RARE or name == "left" else rng
         if own.random() < share and name in FAULTS:
             chosen.add(name)
         times[name] = own.randint(least, most) * (1 if name in ONCE else longer)
@@ -166,7 +167,7 @@ def _faults(rng: Random, rare: Random, options: Options, few: tuple[str, ...]) -
     if "join" in chosen:
         # A node that is removed while a newcomer knows nobody but it makes a cluster of its own with that one. Where
         # two clusters meet, neither obeys the other: that is for people to settle.
-        chosen -= {"removed", "removed for good"}
+        chosen -= {"removed", "removed for good", "left"}
     return {name: count for name, count in times.items() if name in chosen}
 
 

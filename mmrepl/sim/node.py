@@ -122,6 +122,12 @@ class SimNode(SimHost[MultiMaster]):
         super().wiped()
         self.durable_version = self.synced_version = EMPTY
 
+    def leaves(self) -> bool:
+        """Tell every peer that it goes for good."""
+        self.store_core.leave()
+        self._wake()
+        return True
+
     def copied(self) -> tuple[SimDisk, VersionVector]:
         """The disk, and what is durable on it."""
         return self.disk.copy(), self.durable_version
