@@ -56,7 +56,7 @@ def test_an_entry_is_sent_and_counted_when_it_is_on_the_leaders_disk():
         leader.slow_disk = True
         bench.sent.clear()
         token, other = leader.put("k", 1, ack="async"), leader.put("k", 2, ack="quorum")
-        bench.settle()
+        bench.run(200)
         assert leader.answer(token) is None
         assert leader.answer(other) is None
         assert not [m for m in messages(bench, Append) if m.bodies]
