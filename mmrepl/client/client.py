@@ -11,17 +11,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from mmrepl.causality.context import CausalContext
+from mmrepl.causality.version_vector import EMPTY
 from mmrepl.client.dispatch import Dispatcher
 from mmrepl.client.endpoint import Settings
-from mmrepl.client.outcomes import ClientRead, ClientWritten, packed_value, pair, texts, whole_read, written
-from mmrepl.client.requests import Request
+from mmrepl.client.outcomes import (
+    ClientRead,
+    ClientWritten,
+    Parse,
+    as_it_came,
+    deleted,
+    packed_value,
+    page,
+    seen_value,
+    whole_read,
+    written,
+)
+from mmrepl.client.requests import Request, tell
 from mmrepl.client.routing import Router, check_preference
 from mmrepl.client.sessions import Guarantees, SessionState
-from mmrepl.errors import ClosedError, UsageError
+from mmrepl.errors import ClosedError, FrameError, UsageError
 from mmrepl.ports import Durability, Rng
 from mmrepl.transport.address import parse_address
 from mmrepl.types import DEFAULT_TABLE, Value
@@ -34,6 +47,8 @@ TIMEOUT = 5.0
 
 PAGE_KEYS = 1000
 """Keys that one question of `ClientTable.keys` asks for."""
+
+T = TypeVar("T")
 
 _LOOK_GRACE = 0.1  # seconds that `start` waits for the other nodes when one is up
 
@@ -68,19 +83,18 @@ class ClientTable:
     ) -> Value:
         """The value as the table's resolver makes it; *default* when the key is absent. *reads*: where to, for once."""
         check_key(key)
+        name = key.encode()
         if self._state is None:
-            answer, node = await self._read((b"MM.GET", key.encode()), key, reads, timeout)
-            return packed_value(answer, node, default)
-        answer, node = await self._read((b"MM.GET", key.encode(), b"SEEN"), key, reads, timeout)
-        packed, seen = pair(answer, node)
+            return await self._read((b"MM.GET", name), key, reads, timeout, partial(packed_value, default=default))
+        parse = partial(seen_value, default=default)
+        value, seen = await self._read((b"MM.GET", name, b"SEEN"), key, reads, timeout, parse)
         self._state.saw(seen)
-        return packed_value(packed, node, default)
+        return value
 
     async def read(self, key: str, *, reads: str | None = None, timeout: float | None = None) -> ClientRead:
         """All that a node knows of a key: value, siblings, and the context for the write that replaces just these."""
         check_key(key)
-        answer, node = await self._read((b"MM.READ", key.encode(), b"PACKED"), key, reads, timeout)
-        found = whole_read(answer, node)
+        found = await self._read((b"MM.READ", key.encode(), b"PACKED"), key, reads, timeout, whole_read)
         if self._state is not None:
             self._state.saw(found.seen)
         return found
@@ -99,11 +113,9 @@ class ClientTable:
         """
         while True:
             words = [b"MM.KEYS", b"AFTER", after.encode(), b"PREFIX", prefix.encode(), b"COUNT", b"%d" % PAGE_KEYS]
-            answer, node = await self._read((*words, b"SEEN"), None, reads, timeout)
-            page, seen = pair(answer, node)
+            found, seen = await self._read((*words, b"SEEN"), None, reads, timeout, page)
             if self._state is not None:
                 self._state.saw(seen)
-            found = texts(page, node)
             for key in found:
                 yield key
             if len(found) < PAGE_KEYS:
@@ -132,16 +144,15 @@ class ClientTable:
         words = [b"MM.PUT", key.encode(), encode(value), b"PACKED", *_over(context)]
         if durability is not None:
             words += [b"DURABILITY", _level(durability)]
-        answer, node = await self._write(tuple(words), key, timeout)
-        return self._wrote(written(answer, node))
+        return self._wrote(await self._write(tuple(words), key, timeout, written))
 
     async def delete(
         self, key: str, *, context: CausalContext | None = None, timeout: float | None = None
     ) -> ClientWritten | None:
         """Delete; None, and nothing written, when the node shows no such key and no *context* was given."""
         check_key(key)
-        answer, node = await self._write((b"MM.DEL", key.encode(), *_over(context)), key, timeout)
-        return None if answer is None else self._wrote(written(answer, node))
+        receipt = await self._write((b"MM.DEL", key.encode(), *_over(context)), key, timeout, deleted)
+        return None if receipt is None else self._wrote(receipt)
 
     def _wrote(self, receipt: ClientWritten) -> ClientWritten:
         if self._state is not None:
@@ -166,18 +177,13 @@ class ClientTable:
         if not words:
             raise UsageError("a command has a name")
         raw = tuple(word if isinstance(word, bytes) else str(word).encode() for word in words)
-        ask = self._write if writes else self._read_by_default
-        answer, _node = await ask(raw, key, timeout)
-        return answer
-
-    async def _read_by_default(
-        self, words: tuple[bytes, ...], key: str | None, timeout: float | None
-    ) -> tuple[Reply, str]:
-        return await self._read(words, key, None, timeout)
+        if writes:
+            return await self._write(raw, key, timeout, as_it_came)
+        return await self._read(raw, key, None, timeout, as_it_came)
 
     async def _read(
-        self, words: tuple[bytes, ...], key: str | None, reads: str | None, timeout: float | None
-    ) -> tuple[Reply, str]:
+        self, words: tuple[bytes, ...], key: str | None, reads: str | None, timeout: float | None, parse: Parse[T]
+    ) -> T:
         request = Request(
             words=words,
             key=key,
@@ -185,11 +191,11 @@ class ClientTable:
             repeatable=True,
             reads=self._reads if reads is None else check_preference(reads),
             table=self._table,
-            needs=self._state.before_read if self._state is not None else _NOTHING,
+            needs=self._state.before_read if self._state is not None else EMPTY,
         )
-        return await self._client._ask(request, timeout)
+        return await self._client._ask(request, timeout, parse)
 
-    async def _write(self, words: tuple[bytes, ...], key: str | None, timeout: float | None) -> tuple[Reply, str]:
+    async def _write(self, words: tuple[bytes, ...], key: str | None, timeout: float | None, parse: Parse[T]) -> T:
         request = Request(
             words=words,
             key=key,
@@ -197,9 +203,9 @@ class ClientTable:
             repeatable=self._client._may_repeat(),
             reads=self._reads,
             table=self._table,
-            needs=self._state.before_write if self._state is not None else _NOTHING,
+            needs=self._state.before_write if self._state is not None else EMPTY,
         )
-        return await self._client._ask(request, timeout)
+        return await self._client._ask(request, timeout, parse)
 
 
 class ClientSession(ClientTable):
@@ -378,13 +384,16 @@ class Client(ClientTable):
         """
         return self._retry_writes
 
-    async def _ask(self, request: Request, timeout: float | None) -> tuple[Reply, str]:
+    async def _ask(self, request: Request, timeout: float | None, parse: Parse[T]) -> T:
         if self._dispatcher is None or self._dispatcher.closed:
             raise ClosedError("the client is not running: start it, or use it as a context manager")
-        return await self._dispatcher.ask(request, self._timeout if timeout is None else timeout)
+        answer, node = await self._dispatcher.ask(request, self._timeout if timeout is None else timeout)
+        try:
+            return parse(answer, node)
+        except FrameError as error:
+            raise tell(error, node, request) from error.__cause__
 
 
-_NOTHING = SessionState().before_read
 _ABSENT: Any = object()
 
 

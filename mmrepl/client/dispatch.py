@@ -47,7 +47,8 @@ class _Course:
     last: MmreplError | None = None
     redirects: int = 0  # since the last pause
     catch_up_ms: int = CATCH_UP_MS_MIN
-    behind: list[str] = field(factory=list)  # nodes that were behind in this attempt
+    behind: list[str] = field(factory=list)  # nodes that were behind, in this round
+    late: MmreplError | None = None  # why, in this round or the one before
 
     def sending(self) -> None:
         """From now on nobody knows, until an answer says it."""
@@ -134,7 +135,9 @@ class Dispatcher:
                     return found
                 if moved:
                     order = [moved, *order]
-            if course.behind:
+            if not course.behind:
+                course.late = None
+            else:
                 address = course.behind[waits % len(course.behind)]
                 waits += 1
                 found, _ = await self._attempt(course, address, wait_ms=self._patience(course, waits))
@@ -164,6 +167,7 @@ class Dispatcher:
                     raise
                 case Verdict.WAIT:
                     course.behind.append(address)
+                    course.late = error
                 case Verdict.MOVE:
                     return None, self._moved(course, endpoint, getattr(error, "primary", ""))
                 case Verdict.NEXT:
@@ -217,8 +221,8 @@ class Dispatcher:
             raise ClosedError("the client was closed")
 
     def _too_late(self, course: _Course, timeout: float) -> MmreplError:
-        if isinstance(course.last, errors.NodeBehind) and not (course.in_doubt or course.under_way):
-            return errors.NodeBehind(f"{course.last} (waited {timeout:g} s)")
+        if course.late is not None and not (course.in_doubt or course.under_way):
+            return errors.NodeBehind(f"{course.late} (waited {timeout:g} s)")
         known = "; ".join(f"{e.address} {e.health.trouble or 'is up'}" for e in self.endpoints.values())
         why = f"; at last: {course.last}" if course.last is not None else ""
         error = WaitTimeout(f"not done within {timeout:g} s{why} (known nodes: {known})")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -14,6 +15,10 @@ from mmrepl.values import decode
 from mmrepl.wire.resp import Reply
 from mmrepl.wire.seen import Seen, parse_seen_token
 from mmrepl.wire.tokens import parse_context_token
+
+T = TypeVar("T")
+Parse: TypeAlias = Callable[[Reply, str], T]
+"""From an answer, and the node that gave it, to what the caller gets. Raises FrameError."""
 
 
 @frozen
@@ -77,6 +82,16 @@ def whole_read(answer: Reply, node: str) -> ClientRead:
         raise _strange(answer, node) from error
 
 
+def deleted(answer: Reply, node: str) -> ClientWritten | None:
+    """Of MM.DEL, which answers nothing when there was nothing."""
+    return None if answer is None else written(answer, node)
+
+
+def as_it_came(answer: Reply, _node: str) -> Reply:
+    """Of anything."""
+    return answer
+
+
 def packed_value(answer: Reply, node: str, default: Value) -> Value:
     """Of MM.GET."""
     try:
@@ -85,21 +100,22 @@ def packed_value(answer: Reply, node: str, default: Value) -> Value:
         raise _strange(answer, node) from error
 
 
-def pair(answer: Reply, node: str) -> tuple[Any, Seen]:
-    """Of MM.GET and MM.KEYS with SEEN."""
+def seen_value(answer: Reply, node: str, default: Value) -> tuple[Value, Seen]:
+    """Of MM.GET with SEEN."""
     try:
-        first, seen = answer
-        return first, parse_seen_token(seen)
+        packed, seen = answer
+        return (default if packed is None else decode(packed)), parse_seen_token(seen)
     except Exception as error:
         raise _strange(answer, node) from error
 
 
-def texts(words: Any, node: str) -> list[str]:
-    """A list of strings."""
+def page(answer: Reply, node: str) -> tuple[list[str], Seen]:
+    """Of MM.KEYS with SEEN."""
     try:
-        return [_text(word) for word in words]
+        words, seen = answer
+        return [_text(word) for word in words], parse_seen_token(seen)
     except Exception as error:
-        raise _strange(words, node) from error
+        raise _strange(answer, node) from error
 
 
 def _sibling(facts: dict[str, Any]) -> ClientSibling:
