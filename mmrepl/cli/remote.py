@@ -214,8 +214,8 @@ class Remote:
         answer = cast("int", self._client.call("WAIT", others, max(1, int(seconds * 1000)), wait_s=seconds))
         if answer < others:
             raise AckTimeout(
-                f"{answer + 1} of the {wanted} members asked for confirmed {receipt.dot} in {seconds:g} s; it is in "
-                "the log and will spread: do not repeat it",
+                f"{answer + 1} of the {wanted} members asked for confirmed {receipt.dot} in {seconds:g} s "
+                "(--within); it is in the log and will spread: do not repeat it",
                 confirmed=answer + 1,
                 wanted=wanted,
             )

@@ -117,7 +117,7 @@ def _check_unused(path: str) -> None:
             except (BlockingIOError, PermissionError):
                 in_use = True
     if in_use:
-        raise StoreLocked(f"cannot verify {path}: a running node has it open; verify a backup of it instead")
+        raise StoreLocked(f"cannot look into {path}: a running node has it open; ask the node, or look into a backup")
 
 
 def _stamp(path: str) -> tuple[tuple[int, int, int] | None, ...]:
