@@ -13,6 +13,7 @@ it; `check_all` judges any recorded `History`.
 """
 
 from mmrepl.sim.batch import Batch, run_batch
+from mmrepl.sim.campaign import Campaign, run_campaign
 from mmrepl.sim.checkers import CHECKERS, check_all
 from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.diagram import Diagram
@@ -24,6 +25,7 @@ from mmrepl.sim.node import Settings
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.run import Outcome, Run, run_seed
 from mmrepl.sim.shrink import shrink
+from mmrepl.sim.story import Story, tell
 from mmrepl.sim.trace import Trace
 from mmrepl.sim.wing_gong import Call, Undecided, linear_order, linearizability
 
@@ -33,6 +35,7 @@ __all__ = [
     "RARE",
     "Batch",
     "Call",
+    "Campaign",
     "Cluster",
     "Diagram",
     "History",
@@ -42,6 +45,7 @@ __all__ = [
     "Settings",
     "SimDisk",
     "SimStorage",
+    "Story",
     "Trace",
     "Undecided",
     "Violation",
@@ -50,6 +54,8 @@ __all__ = [
     "linear_order",
     "linearizability",
     "run_batch",
+    "run_campaign",
     "run_seed",
     "shrink",
+    "tell",
 ]
