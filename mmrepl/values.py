@@ -34,6 +34,9 @@ import msgspec
 from mmrepl.errors import InvalidKey, InvalidValue
 from mmrepl.types import DEFAULT_LIMITS, DEPTH_MAX, Limits, Value
 
+Items: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value]]
+"""Keys and their values: a mapping, or pairs."""
+
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -346,15 +349,8 @@ def check_key(key: str, limits: Limits = DEFAULT_LIMITS) -> None:
     _check_text("key", key, limits)
 
 
-def columns_of(
-    items: Mapping[str, Value] | Iterable[tuple[str, Value]], limits: Limits = DEFAULT_LIMITS
-) -> tuple[list[str], list[bytes | None]]:
-    """
-    The keys of many writes, and their values encoded.
-
-    Raises:
-        InvalidKey, InvalidValue: of the first that is none. TypeError, ValueError: *items* are no pairs.
-    """
+def columns_of(items: Items, limits: Limits = DEFAULT_LIMITS) -> tuple[list[str], list[bytes | None]]:
+    """The keys of many writes, and their values encoded. Raises InvalidKey, InvalidValue; TypeError for no pairs."""
     keys: list[str] = []
     payloads: list[bytes | None] = []
     for key, value in items.items() if isinstance(items, Mapping) else items:

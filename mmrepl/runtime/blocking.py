@@ -11,7 +11,7 @@ the disk has not confirmed it. Ctrl-C breaks off the wait and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ from mmrepl.runtime.writer import ACK_TIMEOUT
 from mmrepl.store.read import Read
 from mmrepl.store.table import PAGE_KEYS, Table
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
-from mmrepl.values import check_table, decode
+from mmrepl.values import Items, check_table, decode
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call waits for the node's thread, and a write without *timeout* for the disk."""
@@ -88,7 +88,7 @@ class BlockingTable(TableView):
 
     def put_many(
         self,
-        items: Mapping[str, Value] | Iterable[tuple[str, Value]],
+        items: Items,
         *,
         durability: Durability | str | None = None,
         acks: int | str | None = None,
@@ -99,12 +99,7 @@ class BlockingTable(TableView):
 
         Arguments and errors as `put`.
         """
-        node, table, held = self._host._node, self._name, dict(items) if isinstance(items, Mapping) else list(items)
-        return self._host._thread.run(
-            lambda: node.put_many(held, table=table, acks=acks, timeout=timeout, durability=durability),
-            f"the write of {len(held)} keys",
-            timeout if acks is None else 2 * timeout,
-        )
+        return self._host._write_many(self._name, items, durability, acks, timeout)
 
 
 class BlockingNode(BlockingTable, TableHost):
@@ -320,6 +315,24 @@ class BlockingNode(BlockingTable, TableHost):
             )
 
         return self._thread.run(write, f"the write of key {key!r}", timeout if acks is None else 2 * timeout)
+
+    def _write_many(
+        self,
+        table: str,
+        items: Items,
+        durability: Durability | str | None,
+        acks: int | str | None,
+        timeout: float,
+    ) -> Receipts:
+        held = dict(items) if isinstance(items, Mapping) else list(items)  # here: it may be slow, or raise
+        return self._thread.run(
+            lambda: self._node.put_many(held, table=table, acks=acks, timeout=timeout, durability=durability),
+            f"the write of {len(held)} keys",
+            timeout if acks is None else 2 * timeout,
+        )
+
+    def _put_many(self, table: str, items: Items, durability: Durability | None) -> Receipts:
+        return self._write_many(table, items, durability, None, CALL_TIMEOUT)
 
     def _put(
         self, table: str, key: str, value: Value, context: CausalContext | None, durability: Durability | None

@@ -28,6 +28,7 @@ from mmrepl.runtime.flusher import Flusher
 from mmrepl.runtime.group_commit import GroupCommit
 from mmrepl.runtime.outcomes import (
     Change,
+    Receipts,
     SiblingsEvent,
     Written,
     as_level,
@@ -42,7 +43,7 @@ from mmrepl.runtime.table_view import TableHost, TableView
 from mmrepl.store.read import Read, read, read_payload
 from mmrepl.store.table import PAGE_KEYS, Table
 from mmrepl.types import DEFAULT_LIMITS, DEFAULT_TABLE, Limits, Value
-from mmrepl.values import check_key, check_table, decode, encode
+from mmrepl.values import Items, check_key, check_table, columns_of, decode, encode
 
 GATHERED_MOST = 64
 """
@@ -326,6 +327,18 @@ class Replica(TableView, TableHost):
         self._finish(end, level)
         self._tell(events)
         return receipt
+
+    def _put_many(self, table: str, items: Items, durability: Durability | None) -> Receipts:
+        keys, payloads = columns_of(items, self._limits)
+        level = self._level if durability is None else durability
+        with self._lock:
+            core, found = self._alive(), self._table(table)
+            first = core.put_run(found, keys, payloads, self._wall_ms(), level)
+            receipts = Receipts(self._store, found, keys, first)
+            end, events = self._store.log.end, self._take_events()
+        self._finish(end, level)
+        self._tell(events)
+        return receipts
 
     def __setitem__(self, key: str, value: Value, table: str = DEFAULT_TABLE) -> None:
         # The hot path of a program that puts: `_store_one` without a receipt, in one piece.

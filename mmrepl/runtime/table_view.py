@@ -13,9 +13,10 @@ from collections.abc import Iterator, MutableMapping
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.ports import Durability
-from mmrepl.runtime.outcomes import Written, as_level
+from mmrepl.runtime.outcomes import Receipts, Written, as_level
 from mmrepl.store.read import Read
 from mmrepl.types import Value
+from mmrepl.values import Items
 
 
 class TableHost(ABC):
@@ -25,6 +26,9 @@ class TableHost(ABC):
     def _put(
         self, table: str, key: str, value: Value, context: CausalContext | None, durability: Durability | None
     ) -> Written: ...
+
+    @abstractmethod
+    def _put_many(self, table: str, items: Items, durability: Durability | None) -> Receipts: ...
 
     @abstractmethod
     def _set(self, table: str, key: str, value: Value) -> None:
@@ -132,6 +136,19 @@ class TableView(MutableMapping[str, Value]):
         """
         level = None if durability is None else as_level(durability)
         return self._host._put(self._name, key, value, context, level)
+
+    def put_many(self, items: Items, *, durability: Durability | str | None = None) -> Receipts:
+        """
+        Write many keys at once, in order, each over what this replica shows now; returns their receipts, in order.
+
+        *items*: a mapping, or pairs of key and value. All or none are written, and one commit holds them. Errors as
+        `put`.
+        """
+        return self._host._put_many(self._name, items, None if durability is None else as_level(durability))
+
+    def update(self, other: Items = (), /, **more: Value) -> None:  # type: ignore[override]
+        """As of a dict; by `put_many`, so all or none are written."""
+        self._host._put_many(self._name, {**dict(other), **more}, None)
 
     def delete(
         self, key: str, *, context: CausalContext | None = None, durability: Durability | str | None = None

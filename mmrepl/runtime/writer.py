@@ -8,7 +8,6 @@ who stops waiting has written all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.errors import AckTimeout, ClockAhead, ClosedError
@@ -22,7 +21,7 @@ from mmrepl.runtime.outcomes import Receipts, Written, as_level, written
 from mmrepl.runtime.reader import Reader
 from mmrepl.store.table import Table
 from mmrepl.types import DEFAULT_TABLE, Limits, Value
-from mmrepl.values import check_key, check_table, columns_of, encode
+from mmrepl.values import Items, check_key, check_table, columns_of, encode
 
 ACK_TIMEOUT = 5.0
 """Seconds that a put waits for the acknowledgements it asked for, unless told otherwise."""
@@ -85,7 +84,7 @@ class Writer(Reader):
 
     async def put_many(
         self,
-        items: Mapping[str, Value] | Iterable[tuple[str, Value]],
+        items: Items,
         *,
         table: str = DEFAULT_TABLE,
         acks: int | str | None = None,

@@ -94,3 +94,48 @@ def test_from_a_thread():
         receipts = paris.table("t").put_many({"a": 1, "b": 2})
         assert [receipt.dot.counter for receipt in receipts] == [1, 2]
         assert dict(paris.table("t")) == {"a": 1, "b": 2}
+
+
+def test_of_an_embedded_replica(tmp_path):
+    """A replica writes many in one commit, durable when the call returns; another one gets them all, once."""
+    with mmrepl.Replica("paris", tmp_path / "paris.db") as paris:
+        commits = []
+        commit = paris._storage.commit
+        paris._storage.commit = lambda one, level: (commits.append(one), commit(one, level))
+        receipts = paris.table("t").put_many((str(number), number) for number in range(100))
+        assert sum(bool(each.batches) for each in commits) == 1
+        assert receipts[99].dot.counter == 100
+        with mmrepl.Replica("tokyo") as tokyo:
+            assert tokyo.merge(paris.delta()).fresh == 100
+            assert dict(tokyo.table("t")) == dict(paris.table("t"))
+    with mmrepl.Replica("paris", tmp_path / "paris.db") as paris:
+        assert len(paris.table("t")) == 100
+
+
+@pytest.mark.parametrize("kind", [mmrepl.Replica, mmrepl.BlockingNode])
+def test_update_is_that_of_a_dict_but_all_or_none(kind):
+    """A mapping, pairs, keywords; and what is no value in the midst of it leaves everything as it was."""
+    with kind("paris") as paris:
+        expected = {"a": 0}
+        paris["a"] = 0
+        for arguments, more in (({"b": 1, "a": 2},), {}), (([("c", 3), ("c", 4)],), {"d": 5}), ((), {}):
+            paris.update(*arguments, **more)
+            expected.update(*arguments, **more)
+            assert dict(paris) == expected
+        with pytest.raises(InvalidValue):
+            paris.update({"a": 1, "b": {1}})
+        assert dict(paris) == expected
+
+
+def test_siblings_that_many_writes_end_are_told():
+    """Whoever listens hears of each key whose siblings vanish."""
+    with mmrepl.Replica("paris") as paris, mmrepl.Replica("tokyo") as tokyo:
+        heard = []
+        for replica in (paris, tokyo):
+            replica.put_many({"a": replica.node, "b": replica.node})
+        paris.merge(tokyo.delta())
+        paris.on_siblings(heard.append)
+        receipts = paris.put_many({"a": 1, "c": 2, "b": 3})
+        assert sorted(event.key for event in heard if event.kind == "vanished") == ["a", "b"]
+        assert len(receipts[0].context.vector) == 2
+        paris.check()
