@@ -148,7 +148,8 @@ class Rules:
         """
         if write.session == 0:
             return True
-        return False
+        born_ms = self._born_ms.get(write.dot.origin, -1)
+        return born_ms > deletion.at_ms and not write.before.covers(deletion.dot)
 
     def gone(self, version: VersionVector) -> Iterable[Wrote]:
         """
