@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
 
@@ -26,6 +27,8 @@ from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId, Value
 from mmrepl.values import check_table, decode, encode
 from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
+
+_NO_SESSIONS = "client sessions are of the single-master mode: here a repeated write has a dot of its own"
 
 
 class NodeBackend:
@@ -168,6 +171,14 @@ class NodeBackend:
         except TimeoutError:
             return False
         return True
+
+    def open_session(self) -> asyncio.Future[int]:
+        """There are none: with many writers a repetition is a write of its own."""
+        raise UsageError(_NO_SESSIONS)
+
+    def numbered(self, session: int, request: int) -> AbstractContextManager[None]:  # noqa: ARG002
+        """As `open_session`."""
+        raise UsageError(_NO_SESSIONS)
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         """At most *count* operations that *since* lacks, and the vector from which to go on."""

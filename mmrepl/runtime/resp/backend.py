@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
@@ -212,6 +213,16 @@ class Backend(Protocol):
 
     def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
         """Done, with true, as soon as ``has_applied`` is; with false after *timeout_ms*."""
+
+    def open_session(self) -> asyncio.Future[int]:
+        """Done, with its number, when a client session is open in the log. Raises UsageError where there is no such."""
+
+    def numbered(self, session: int, request: int) -> AbstractContextManager[None]:
+        """
+        What is written inside, at once, is that request of that client session: a repetition is applied once.
+
+        Raises UsageError where there are no client sessions.
+        """
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         """

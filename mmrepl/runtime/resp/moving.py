@@ -8,13 +8,14 @@ the connection, which may be shared by many users of a program.
 
 from __future__ import annotations
 
+import asyncio
 from itertools import islice, takewhile
 from typing import cast
 
 from mmrepl.errors import NodeBehind
 from mmrepl.runtime.resp.commands import COMMANDS, MANY, command, number, options
 from mmrepl.runtime.resp.protocol import Command
-from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session
+from mmrepl.runtime.resp.session import Answer, Pending, Refused, Session, innermost
 from mmrepl.runtime.resp.shown import packed
 from mmrepl.runtime.resp.strings import ABSENT
 from mmrepl.types import Value
@@ -85,19 +86,28 @@ def after(session: Session, words: Command) -> Answer:
     If it has not by then, the answer is an error, BEHIND, and nothing was executed.
     """
     token, inner = words[1], words[3:]
-    if inner[0].upper() != b"MM.IN":
-        _check(inner)
+    _check(inner, b"MM.IN", b"MM.ONCE")
     timeout_ms = _timeout_ms(session, words[2])
     backend = session.backend
 
-    def finish(_came: object) -> bytes:
+    def act() -> Answer:
         if not backend.has_applied(token):
             raise NodeBehind(f"node {backend.name!r} has not applied what the session has seen elsewhere")
-        return _execute(session, inner)
+        return session.execute(inner)
+
+    async def wait_and_act() -> bytes:
+        await backend.wait_applied(token, timeout_ms)
+        answer = act()
+        if isinstance(answer, bytes):
+            return answer
+        try:
+            return answer.finish(await answer.future)
+        except Exception as error:  # noqa: BLE001 — as in Session.execute
+            return session.trouble(error, inner)
 
     if not timeout_ms or backend.has_applied(token):
-        return finish(None)
-    return Pending(backend.wait_applied(token, timeout_ms), finish)
+        return act()
+    return Pending(asyncio.ensure_future(wait_and_act()), lambda answer: cast("bytes", answer))
 
 
 @command("MM.IN table command [argument …]", group="sessions", flags="fast", words=(3, MANY))
@@ -108,23 +118,40 @@ def in_(session: Session, words: Command) -> Answer:
     table = session.backend.table(words[1].decode())
     before, session.table = session.table, table
     try:
-        return _execute(session, inner)
+        return session.execute(inner)
     finally:
         session.table = before
 
 
-def _check(inner: Command) -> None:
-    """Only what reads or writes, and at once. Raises Refused."""
+@command("MM.OPEN", group="sessions", flags="blocking", words=(1, 1))
+def open_(session: Session, _words: Command) -> Answer:
+    """Open a client session in the log, in single-master mode; answers its number. For MM.ONCE."""
+    return Pending(session.backend.open_session(), integer)
+
+
+@command("MM.ONCE session request command [argument …]", group="sessions", flags="fast", words=(4, MANY))
+def once(session: Session, words: Command) -> Answer:
+    """
+    Execute a write as a numbered request of a client session: repeated, it is applied once, and answered as the first.
+
+    Requests are numbered from 1, and go one at a time.
+    """
+    inner = words[3:]
+    _check(inner, b"MM.IN")
+    if innermost(inner)[0].decode("utf-8", "replace").upper() not in session.shared.lookup.writing:
+        raise Refused("only a write is numbered")
+    with session.backend.numbered(number(words[1], 1), number(words[2], 1)):
+        return session.execute(inner)
+
+
+def _check(inner: Command, *carriers: bytes) -> None:
+    """Only what reads or writes, and at once; or one of *carriers*, which check in their turn. Raises Refused."""
+    if inner[0].upper() in carriers:
+        return
     name = inner[0].decode("utf-8", "replace").upper()
     spec = COMMANDS.get(name)
     if spec is not None and ("blocking" in spec.flags or {"readonly", "write"}.isdisjoint(spec.flags)):
         raise Refused(f"{name} cannot be executed by another command: only what reads or writes keys, and at once")
-
-
-def _execute(session: Session, inner: Command) -> bytes:
-    answer = session.execute(inner)
-    assert isinstance(answer, bytes), inner[0]
-    return answer
 
 
 def _timeout_ms(session: Session, word: bytes) -> int:

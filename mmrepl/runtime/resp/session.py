@@ -67,6 +67,17 @@ class Lookup:
     refused: Mapping[str, str]  # commands of Redis that are not offered, in capitals, and why
 
 
+CARRIERS = {b"MM.IN": 2, b"MM.AFTER": 3, b"MM.ONCE": 3}
+"""Commands that execute another, and how many words stand before it."""
+
+
+def innermost(words: Command) -> Command:
+    """The command that is meant, behind those that carry it."""
+    while (before := CARRIERS.get(words[0].upper())) is not None and len(words) > before:
+        words = words[before:]
+    return words
+
+
 class Cursors:
     """
     Where scans stand: a number for a client, a key for us.
@@ -265,7 +276,7 @@ class Session:
         if not isinstance(error, errors.MmreplError):
             _LOG.error("command %r failed", words[0][:64], exc_info=error)
             text = f"internal error: {type(error).__name__}"
-        if words[0].decode("utf-8", "replace").upper() in self.shared.lookup.writing:
+        if innermost(words)[0].decode("utf-8", "replace").upper() in self.shared.lookup.writing:
             text += f" {CERTAINLY_NOT if definite else MAYBE}"
         return self._error(code_of(error), text)
 

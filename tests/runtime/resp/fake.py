@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -137,6 +138,8 @@ class FakeBackend:
         self.acknowledged = 0  # members that have everything of ours
         self.trouble: Exception | None = None  # what writing raises
         self.log: list[Change] = []
+        self.request: tuple[int, int] | None = None  # of a client session
+        self.requests: list[tuple[int, int] | None] = []  # of each write
         self.blocked: list[str] = []
         self.removed: list[str] = []
         self.waits: list[tuple[int, int, int]] = []
@@ -159,6 +162,7 @@ class FakeBackend:
 
     def wrote(self, durability: Durability | None) -> None:
         self.levels.append(durability)
+        self.requests.append(self.request)
         if not self.manual:
             self.durable = self.position
 
@@ -207,6 +211,17 @@ class FakeBackend:
 
     def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
         return self.wait_changes(EMPTY, timeout_ms)
+
+    def open_session(self) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future.set_result(7)
+        return future
+
+    @contextmanager
+    def numbered(self, session: int, request: int) -> Iterator[None]:
+        self.request = (session, request)
+        yield
+        self.request = None
 
     def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
         found = [change for change in self.log if not since.covers(change.dot)][:count]

@@ -6,12 +6,15 @@ import asyncio
 
 import msgspec
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrepl import Node, errors
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.runtime.resp.commands import COMMANDS
+from mmrepl.runtime.resp.session import Pending
+from mmrepl.runtime.resp.table import LOOKUP
 from mmrepl.types import NodeId
 from mmrepl.wire.resp import Failure, ReplyReader, Simple
 from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
@@ -106,6 +109,26 @@ def test_what_cannot_be_executed_by_another_command(talk3, inner):
         assert "only what reads or writes" in answer.text
 
 
+def test_once_numbers_a_write(talk3, backend):
+    """The backend is told which request of which session it is; what is no write, or no number, is refused."""
+    talk3("MM.ONCE", 7, 1, "SET", "k", "v")
+    talk3("MM.AFTER", "-", 0, "MM.ONCE", 7, 2, "MM.IN", "drafts", "MM.PUT", "k", "v")
+    talk3("SET", "k", "v")
+    assert backend.requests == [(7, 1), (7, 2), None]
+    for wrong in ("7 1 GET k", "0 1 SET k v", "7 x SET k v", "7 1 MM.ONCE 7 1 SET k v", "7 1 MM.IN drafts GET k"):
+        assert talk3("MM.ONCE", *wrong.split()).code == "ERR"
+    assert len(backend.requests) == 3
+
+
+def test_a_carried_write_tells_its_fate(talk3, backend):
+    """Whatever carries it, an error says whether the write was made."""
+    for carrier in ("MM.IN drafts", "MM.AFTER - 0", "mm.after - 0 mm.in drafts", "MM.ONCE 7 1"):
+        backend.trouble = errors.StoreFailed("the disk")
+        assert "may have been written" in talk3(*carrier.split(), "SET", "k", "v").text
+        assert "written" not in talk3(*carrier.split(), "GET", "k", "k").text
+    assert "certainly not written" in talk3("MM.AFTER", AHEAD, 0, "SET", "k", "v").text
+
+
 def test_nested_tables_are_refused(talk3):
     """One table a command."""
     assert talk3("MM.IN", "drafts", "MM.IN", "drafts", "GET", "k").code == "ERR"
@@ -128,6 +151,50 @@ def test_a_node_that_takes_no_writes_says_so_in_redis_words(talk, backend):
     assert talk.raw("SET", "k", "v") == b"-MOVED 0 127.0.0.1:6402\r\n"
     backend.trouble = errors.NotPrimary("nobody is")
     assert talk.raw("SET", "k", "v") == b"-READONLY You can't write against a read only replica.\r\n"
+
+
+async def test_a_write_that_waits_is_carried_too(serve, backend, monkeypatch):
+    """Where a backend answers a write later, its outcome comes through the carriers; so does its failure."""
+    futures = []
+
+    def later(session, words):
+        futures.append(asyncio.get_running_loop().create_future())
+        return Pending(futures[-1], lambda text: b"+%b\r\n" % text)
+
+    port = await serve(backend)
+    monkeypatch.setattr(port.shared, "lookup", evolve(LOOKUP, everybody={**LOOKUP.everybody, b"SET": (later, 3, 3)}))
+    host, number = port.address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(number))
+    for carrier in ("MM.IN drafts", "MM.AFTER - 0", "MM.ONCE 7 1", f"MM.AFTER {AHEAD} 10000 MM.IN drafts"):
+        for outcome, answer in ((b"DONE", b"+DONE\r\n"), (errors.Unavailable("x"), b"may have been written")):
+            writer.write(f"{carrier} SET k v\r\n".encode())
+            if AHEAD in carrier:
+                while not backend.futures:  # noqa: ASYNC110 - the backend tells nobody
+                    await asyncio.sleep(0)
+                backend.version = parse_seen_token(AHEAD)
+                backend.futures.pop().set_result(True)
+            while not futures:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            future = futures.pop()
+            future.set_exception(outcome) if isinstance(outcome, Exception) else future.set_result(outcome)
+            assert answer in await reader.readline()
+            backend.version = VersionVector()
+    writer.write(b"MM.OPEN\r\n")
+    assert await reader.readline() == b":7\r\n"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_there_are_no_client_sessions_with_many_writers():
+    """Said, and not pretended."""
+    async with Node("paris", client="127.0.0.1:0") as paris:
+        host, port = paris.client_address.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"MM.OPEN\r\nMM.ONCE 1 1 SET k v\r\n")
+        assert b"dot of its own" in await reader.readline()
+        assert b"(certainly not written)" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_waiting_at_a_real_node():
