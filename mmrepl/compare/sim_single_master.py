@@ -16,7 +16,7 @@ from mmrepl.compare.clients import Answer
 from mmrepl.compare.record import Event, RunRecord
 from mmrepl.compare.sim_multi_master import shown
 from mmrepl.compare.virtual import Later, pause
-from mmrepl.errors import MmreplError, WaitTimeout
+from mmrepl.errors import MmreplError, PromotionRefused, WaitTimeout
 from mmrepl.sim.network import Weather
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
 from mmrepl.sim.single_master.node import LogNode
@@ -191,19 +191,29 @@ class SingleMasterWorld:
         self.cluster.partition({primary}, set(self.run.nodes) - {primary})
 
     def promote(self) -> None:
-        """Where nobody is elected, an operator promotes the first node of the other side; by force, if refused."""
-        if self.knobs.failover is not Failover.MANUAL:
-            return
-        name = next(name for name in self.run.nodes if name not in self.run.isolated)
+        """
+        Where nobody is elected, an operator promotes the first node of the other side.
+
+        If another one is further, that one instead; if nobody can know, because the primary does not answer, by force.
+        """
+        if self.knobs.failover is Failover.MANUAL:
+            self._promote(next(name for name in self.run.nodes if name not in self.run.isolated), force=False)
+
+    def _promote(self, name: str, *, force: bool) -> None:
         node = self.cluster.nodes[name]
 
         def answered(event: object) -> None:
-            if isinstance(event, events.Failed):
-                self._note("promote", name, f"{name} is promoted by force: {event.error}")
-                node.ask(lambda core, token: core.promote(node.now()[0], token=token, force=True), lambda _event: None)
+            if isinstance(event, events.Failed) and isinstance(event.error, PromotionRefused):
+                ahead = event.error.ahead
+                there = [other for other in sorted(ahead) if self.cluster.nodes[other].is_up]
+                further = max(there, key=ahead.__getitem__, default=name)
+                self._promote(further, force=further == name)
 
-        self._note("promote", name, f"an operator promotes {name}")
-        node.ask(lambda core, token: core.promote(node.now()[0], token=token), answered)
+        self._note("promote", name, f"an operator promotes {name}{' by force' if force else ''}")
+        try:
+            node.ask(lambda core, token: core.promote(node.now()[0], token=token, force=force), answered)
+        except MmreplError as error:
+            self._note("promote", name, f"{name} refuses: {error}")
 
     def crash(self) -> None:
         """The last replica of the other side loses power."""
