@@ -49,7 +49,6 @@ class Rules:
         self._history = history
         self._by_place: dict[Place, list[tuple[int, Wrote]]] = {}
         self._minted: dict[Dot, list[tuple[int, Wrote]]] = {}
-        self._born_ms: dict[NodeId, int] = {}  # when a node that had nothing began to be somebody
         told: dict[Dot, Content] = {}
         acknowledged: set[int] = set()
         forgiven: set[int] = set()
@@ -60,8 +59,6 @@ class Rules:
             elif isinstance(event, Applied):
                 for counter, place, stamp, payload in event.contents:
                     told.setdefault(Dot(event.origin, counter), (place, stamp, payload))
-            elif isinstance(event, Became) and not event.version:
-                self._born_ms.setdefault(event.identity, event.at_ms)
             elif isinstance(event, Acknowledged) and event.dot in self._minted:
                 acknowledged.add(self._minted[event.dot][-1][0])
             elif isinstance(event, Forgiven):
@@ -125,31 +122,14 @@ class Rules:
                 continue
             # Tombstones may be forgotten, and losers. A tombstone that wins may only go with all that it beat.
             forgettable = write is not latest if selects else write.payload is None
-            if (
-                selects
-                and write.payload is None
-                and any(self._met_nothing(w, write) for w in expected if w.dot in shown)
-            ):
-                continue
+            if selects and write.payload is None and any(w.session == 0 for w in expected if w.dot in shown):
+                continue  # what a stranger makes again may come after everybody has forgotten this deletion
             if not forgettable and not (write.payload is None and not shown):
                 return (
                     "no_lost_update",
                     f"{place_text(place)} lacks {write.dot} = {value_text(write.payload, 'deleted')}",
                 )
         return None
-
-    def _met_nothing(self, write: Wrote, deletion: Wrote) -> bool:
-        """
-        Whether a write may have come when everybody had forgotten a deletion that it had not seen.
-
-        Members have had what others forget, and so outrank it. But what a stranger makes again keeps its old stamp, and
-        a newcomer whose clock is late may write in the company of other newcomers before it meets the cluster. There is
-        nothing left that such a write could lose to. That it lives everywhere or nowhere is for `convergence` to say.
-        """
-        if write.session == 0:
-            return True
-        born_ms = self._born_ms.get(write.dot.origin, -1)
-        return born_ms > deletion.at_ms and not write.before.covers(deletion.dot)
 
     def gone(self, version: VersionVector) -> Iterable[Wrote]:
         """

@@ -181,17 +181,6 @@ def test_what_would_lose_as_soon_as_it_was_made_again_is_not_lost():
     assert check_all(history(mine, ack(mine), later, end), ["no_lost_update"])
 
 
-def test_a_forgotten_deletion_beats_no_newcomer():
-    """Whoever was a member had it, and outranks it. Who came later, with a late clock, meets nothing to lose to."""
-    place, again = ("", "k"), NodeId("b", 2)
-    deletion = wrote(A, 1, None, place=place, stamp=1 << 30)
-    for writer, is_right in ((again, True), (B, False)):
-        write = Wrote(9, "b", dot(writer, 1), place, b"\x09", 5, EMPTY, EMPTY, 1)
-        events = history(deletion, Became(8, "b", again, EMPTY, "opened"), write,
-                         final("b", VersionVector({A: 1, writer: 1}), write))  # fmt: skip
-        assert (check_all(events, ["no_lost_update"]) == []) is is_right
-
-
 def test_a_dot_that_nobody_was_told_of_may_be_minted_again():
     """Its write died with the process; the second one is what the dot stands for."""
     second = wrote(A, 1, b"\x07", stamp=3 << 16)
