@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.client.client import PAGE_KEYS, TIMEOUT, Client, ClientSession, ClientTable
@@ -140,7 +140,7 @@ class BlockingClient(BlockingClientTable):
         pipeline: int = 256,
         health_interval: float = 1.0,
         health_timeout: float = 1.0,
-        retry_writes: bool = False,
+        retry_writes: bool | Literal["once"] = False,
         rng: Rng | None = None,
     ) -> None:
         self._inner = Client(

@@ -9,16 +9,20 @@ reasons, and what was given up, are in docs/design/0007-client.md.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
+
+from attrs import evolve
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.version_vector import EMPTY
 from mmrepl.client.dispatch import Dispatcher
 from mmrepl.client.endpoint import Settings
+from mmrepl.client.numbering import Tickets
 from mmrepl.client.outcomes import (
     ClientRead,
     ClientWritten,
@@ -28,6 +32,7 @@ from mmrepl.client.outcomes import (
     packed_value,
     page,
     seen_value,
+    whole_number,
     whole_read,
     written,
 )
@@ -200,12 +205,12 @@ class ClientTable:
             words=words,
             key=key,
             writes=True,
-            repeatable=self._client._may_repeat(),
+            repeatable=self._client._retry_writes is True,
             reads=self._reads,
             table=self._table,
             needs=self._state.before_write if self._state is not None else EMPTY,
         )
-        return await self._client._ask(request, timeout, parse)
+        return await self._client._ask_write(request, timeout, parse)
 
 
 class ClientSession(ClientTable):
@@ -248,7 +253,8 @@ class Client(ClientTable):
     *timeout*: seconds for a call with all its attempts; *connect_timeout*: for one connection. *connections* to a
     node, each with *pipeline* calls under way; beyond that calls wait. *health_interval*, *health_timeout*: seconds
     between looks at a node, and for its answer. *retry_writes*: repeat a write of which nobody knows whether it was
-    made, so that it may be made more than once. *rng*: dice, for tests.
+    made, so that it may be made more than once; with ``"once"`` it is repeated only where it is applied once all the
+    same, by a log that knows its number: in single-master mode. *rng*: dice, for tests.
     """
 
     def __init__(
@@ -264,7 +270,7 @@ class Client(ClientTable):
         pipeline: int = 256,
         health_interval: float = 1.0,
         health_timeout: float = 1.0,
-        retry_writes: bool = False,
+        retry_writes: bool | Literal["once"] = False,
         rng: Rng | None = None,
     ) -> None:
         super().__init__(self, DEFAULT_TABLE, None, check_preference(reads))
@@ -293,7 +299,10 @@ class Client(ClientTable):
         )
         self._router = Router({str(parse_address(address)): weight for address, weight in (weights or {}).items()})
         self._timeout = timeout
+        if retry_writes not in {False, True, "once"}:
+            raise UsageError(f"retry_writes is False, True or 'once', not {retry_writes!r}")
         self._retry_writes = retry_writes
+        self._tickets = Tickets(self._open_session)
         self._rng: Rng = rng or random.SystemRandom()
         self._dispatcher: Dispatcher | None = None
 
@@ -376,13 +385,21 @@ class Client(ClientTable):
 
     # -- asking
 
-    def _may_repeat(self) -> bool:
-        """
-        Whether a write whose fate is not known may be sent again.
+    async def _ask_write(self, request: Request, timeout: float | None, parse: Parse[T]) -> T:
+        """As `_ask`; numbered, if that was wanted and the cluster has a log that can tell a repetition."""
+        dispatcher = self._dispatcher
+        if self._retry_writes != "once" or dispatcher is None or dispatcher.mode != "single-master":
+            return await self._ask(request, timeout, parse)
+        deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
+        async with self._tickets.take() as ticket:
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            numbered = evolve(request, repeatable=True, number=(ticket.session, ticket.request))
+            return await self._ask(numbered, left, parse)
 
-        The place for numbered requests of client sessions, which make a repetition harmless in single-master mode.
-        """
-        return self._retry_writes
+    async def _open_session(self) -> int:
+        """A client session of the log. One that was opened and not told of is forgotten in time."""
+        request = Request(words=(b"MM.OPEN",), key=None, writes=True, repeatable=True, reads="primary")
+        return await self._ask(request, None, whole_number)
 
     async def _ask(self, request: Request, timeout: float | None, parse: Parse[T]) -> T:
         if self._dispatcher is None or self._dispatcher.closed:

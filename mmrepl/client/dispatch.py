@@ -109,6 +109,11 @@ class Dispatcher:
         for endpoint in self.endpoints.values():
             await endpoint.ended()
 
+    @property
+    def mode(self) -> str:
+        """Of the cluster, as far as a node that is up has said; empty before that."""
+        return next((endpoint.health.role.mode for endpoint in self._up() if endpoint.health.role.mode), "")
+
     # -- the way
 
     async def ask(self, request: Request, timeout: float) -> tuple[Reply, str]:

@@ -92,6 +92,13 @@ def as_it_came(answer: Reply, _node: str) -> Reply:
     return answer
 
 
+def whole_number(answer: Reply, node: str) -> int:
+    """Of MM.OPEN."""
+    if type(answer) is not int:
+        raise _strange(answer, node)
+    return answer
+
+
 def packed_value(answer: Reply, node: str, default: Value) -> Value:
     """Of MM.GET."""
     try:

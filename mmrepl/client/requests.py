@@ -1,7 +1,7 @@
 """
 One call of a program, as the nodes are asked it; and what to make of an error that one of them gives. Pure.
 
-The table and the session's precondition travel with the command (MM.IN, MM.AFTER), because connections are shared.
+Table, precondition and number travel with the command (MM.IN, MM.AFTER, MM.ONCE), because connections are shared.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Request:
     reads: str  # the preference, for what does not write
     table: str = DEFAULT_TABLE
     needs: Seen = field(default=EMPTY)  # what a node must have applied
+    number: tuple[int, int] | None = None  # of a write: session of the log, and request
 
     @property
     def command(self) -> str:
@@ -39,6 +40,8 @@ class Request:
         words = self.words
         if self.table:
             words = (b"MM.IN", self.table.encode(), *words)
+        if self.number is not None:
+            words = (b"MM.ONCE", b"%d" % self.number[0], b"%d" % self.number[1], *words)
         if self.needs:
             words = (b"MM.AFTER", seen_token(self.needs).encode(), b"%d" % wait_ms, *words)
         return encoded(words)

@@ -17,6 +17,8 @@ CODES: tuple[tuple[type[errors.MmreplError], str], ...] = (
     (errors.WrongContext, "WRONGCONTEXT"),
     (errors.TooManySiblings, "SIBLINGS"),
     (errors.UnknownTable, "NOTABLE"),
+    (errors.SessionExpired, "EXPIRED"),
+    (errors.StaleRequest, "STALE"),
     (errors.ClosedError, "CLOSED"),
     (errors.ClockAhead, "CLOCKAHEAD"),
     (errors.NodeBehind, "BEHIND"),

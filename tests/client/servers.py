@@ -23,6 +23,7 @@ class Log:
     """What the nodes of one scripted single-master cluster have written: (term, key, packed value)."""
 
     entries: list = field(factory=list)
+    sessions: list = field(factory=list)  # of clients: number of the latest request, and its answer
 
 
 class ScriptedNode:
@@ -86,7 +87,7 @@ class ScriptedNode:
             writer.transport.abort()
 
     async def _one(self, words, writer):
-        known = {b"MM.GET", b"MM.PUT", b"MM.DEL", b"MM.ROLE", b"PING", b"HELLO"}
+        known = {b"MM.OPEN", b"MM.GET", b"MM.PUT", b"MM.DEL", b"MM.ROLE", b"PING", b"HELLO"}
         name = next((word for word in words if word in known), words[0])
         plan = self.trouble.get(name.decode(), [])
         what = plan.pop(0) if plan else None
@@ -132,6 +133,19 @@ class ScriptedNode:
                             await self.moved.wait()
                 return failure("BEHIND", "not yet") if self.applied < seen.index else await self._answer(inner)
             case [b"MM.IN", _table, *inner]:
+                return await self._answer(inner)
+            case [b"MM.OPEN"] if self.role == "primary":
+                self.log.sessions.append((0, b""))
+                return encode(len(self.log.sessions), 3)
+            case [b"MM.ONCE", session, request, *inner] if self.role == "primary":
+                place, number = int(session) - 1, int(request)
+                latest, answer = self.log.sessions[place]
+                if number != latest:
+                    assert number == latest + 1, "requests go one at a time"
+                    answer = await self._answer(inner)
+                    self.log.sessions[place] = (number, answer)
+                return answer
+            case [b"MM.ONCE", _, _, *inner]:
                 return await self._answer(inner)
         self.asked.append(words)
         match words:

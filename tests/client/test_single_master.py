@@ -124,6 +124,47 @@ async def test_at_least_once_if_one_chooses_it():
             assert len(a.log.entries) == 2
 
 
+async def test_a_numbered_write_is_repeated_and_made_once():
+    """Its answer is lost, twice, and the primary is another by then: the log knows the number."""
+    async with (
+        scripted("primary", "replica") as (a, b),
+        Client([a.address, b.address], retry_writes="once", **QUICK) as client,
+    ):
+        await client.put("k", 0)
+        a.trouble["MM.PUT"] = ["lose", "half"]
+        await client.put("k", 1)
+        assert [value for _, _, value in a.log.entries] == [b"\x00", b"\x01"]
+        a.trouble["MM.PUT"] = ["lose"]
+        a.knows_primary, b.term = b.address, 2
+        writing = asyncio.ensure_future(client.put("k", 2))
+        await until(lambda: len(a.log.entries) == 3)
+        a.role, b.role = "replica", "primary"
+        assert (await writing).node in {a.address, b.address}
+        assert len(a.log.entries) == 3
+        assert [latest for latest, _ in a.log.sessions] == [3]
+        await asyncio.gather(*(client.table("t").put(f"k{number}", number) for number in range(20)))
+        assert len(a.log.entries) == 23
+        assert sum(latest for latest, _ in a.log.sessions) == 23
+
+
+async def test_a_session_of_the_log_whose_request_is_in_doubt_is_given_up():
+    """The next write has another; a number that was certainly not used is used again."""
+    async with scripted("primary") as (a,), Client([a.address], retry_writes="once", **QUICK) as client:
+        await client.put("k", 1)
+        a.trouble["MM.PUT"] = [b"-INVALID no (certainly not written)\r\n"]
+        with pytest.raises(errors.InvalidValue) as caught:
+            await client.put("k", 2)
+        assert caught.value.definite
+        await client.put("k", 3)
+        assert [latest for latest, _ in a.log.sessions] == [2]
+        a.trouble["MM.PUT"] = ["hang"]
+        with pytest.raises(errors.WaitTimeout) as caught:
+            await client.put("k", 4, timeout=0.05)
+        assert not caught.value.definite
+        await client.put("k", 5)
+        assert len(a.log.sessions) == 2
+
+
 async def test_doubt_stays_whatever_comes_after():
     """A repetition that is certainly refused says nothing of the first attempt."""
     async with scripted("primary") as (a,), Client([a.address], retry_writes=True, **QUICK) as client:
