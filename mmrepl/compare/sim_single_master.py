@@ -52,7 +52,7 @@ class SingleMasterWorld:
             names, seed=seed, weather=weather,
             settings=LogSettings(
                 failover=knobs.failover, ack=knobs.ack, disk_ms=1, election_ms=(1_000, 2_000), heartbeat_ms=100,
-                rest={"ack_timeout_ms": TIMEOUT_MS, "read_timeout_ms": TIMEOUT_MS},
+                rest={"ack_timeout_ms": TIMEOUT_MS, "read_timeout_ms": TIMEOUT_MS // 2},
             ),
         )  # fmt: skip
         self._rng = self.cluster.world.dice("compare", "ways")
