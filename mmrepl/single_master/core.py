@@ -68,6 +68,7 @@ class SingleMaster(Serving):
         self._again = False  # whether another turn is wanted at once
         if opened.hard.leading and self.is_manual and opened.doubt is None and self.history.current.has(self.node):
             self._take_office(now_ms)
+            self._begin_term()
 
     # -- verbs of the host: connections
 
@@ -190,7 +191,7 @@ class SingleMaster(Serving):
             self._found_as_primary(now_ms)
 
     def _found_as_primary(self, now_ms: int) -> None:
-        if self.election.may_campaign() and not (self.election.is_surveying or self.election.is_campaigning):
+        if self.election.may_campaign() and not self.promotion.is_busy:
             self.promote(now_ms, token=None)
 
     def persisted(self, position: int) -> None:

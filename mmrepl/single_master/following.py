@@ -98,7 +98,7 @@ class Following:
         self.verified = max(self.verified, end)
         self.leader_commit = max(self.leader_commit, message.commit)
         core.committed = max(core.committed, min(message.commit, self.verified))
-        if core.committed >= message.commit:
+        if (self.verified if core.is_manual else core.committed) >= message.commit:
             self.fresh_ms = now_ms
         if bodies or message.round > self._round:
             self._due = (peer.link or 0, max(message.round, self._round))

@@ -112,9 +112,13 @@ class Office(LogKeeper):
         self._take_office(self._tick_at_ms)
         if founders is not None:
             self.found(founders, self.rng.getrandbits(62) | 1, self._wall_ms)
+        self._begin_term()
+        self.promotion.led()
+
+    def _begin_term(self) -> None:
+        """An entry of our own: when it is committed, we know what is."""
         entry = Entry(NOOP, max(self._wall_ms, self.stamp))
         self.append(entry, encode_entry(entry))
-        self.promotion.led()
 
     def _take_office(self, now_ms: int) -> None:
         self.tenure = Tenure(self, now_ms)

@@ -65,6 +65,11 @@ class Promotion:
         return self._asking is not None
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a promotion is under way."""
+        return self._asking is not None or self._voting is not None
+
+    @property
     def is_handing_over(self) -> bool:
         """Whether a successor is being brought up to date, so that no writes are taken."""
         return self._handing is not None and self._core.tenure is not None
@@ -87,7 +92,7 @@ class Promotion:
         members = core.history.current
         if force and not core.is_manual:
             raise UsageError("an election cannot be forced: what a quorum has committed would be lost")
-        if self._asking is not None or self._voting is not None:
+        if self.is_busy:
             raise UsageError("a promotion of this node is under way already")
         if core.removed is not None or (members.founded and not core.election.may_campaign()):
             raise RemovedMember(f"{core.node} has no vote in the cluster: it has to be added first")

@@ -112,7 +112,7 @@ class Reads:
         fresh_ms = core.following.fresh_ms
         if not core.leader and fresh_ms is None:
             return None, None
-        entries = max(0, core.following.leader_commit - core.applied)
+        entries = max(0, core.following.leader_commit - self.shown())
         return entries, None if fresh_ms is None else now_ms - fresh_ms
 
     def stop(self, token: object) -> None:
@@ -160,10 +160,23 @@ class Reads:
                     core.send(read.link, ReadAnswer(core.term, read.id, read.index))
                 else:
                     self._confirmed(read, read.index)
-        while self._applying and self._applying[0][0] <= core.applied:
+        shown = self.shown()
+        while self._applying and self._applying[0][0] <= shown:
             _, _, read = heapq.heappop(self._applying)
             if not read.stopped:
                 core.notify(ReadReady(read.token, core.applied))
+
+    def shown(self) -> int:
+        """
+        Up to which entry what is applied here is what the leader has.
+
+        With manual failover a replica may have applied what the old primary never shipped to the new one: more
+        entries, and others. Nothing of it counts before the logs were seen to agree.
+        """
+        core = self._core
+        if core.tenure is None and core.is_manual:
+            return min(core.applied, core.following.verified)
+        return core.applied
 
     def _confirmed(self, read: Read, index: int) -> None:
         self._id += 1

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from mmrepl.errors import FrameError, PeerError, StoreCorrupt
+from mmrepl.errors import FrameError, PeerError, StoreCorrupt, StoreForeign
 from mmrepl.log.batch import Batch, decode_batch, encode_batch
 from mmrepl.log.columns import Columns, Segment
 from mmrepl.ports import Commit, Loaded
@@ -51,6 +51,9 @@ _decoder = msgspec.msgpack.Decoder(Saved)
 
 STATE: Final = "state"
 """The meta key of `Saved`."""
+
+OTHER_MODE: Final = "single/node"
+"""The meta key that the store of a single-master node has."""
 
 DEAD: Final = "dead/{}"
 """The meta key of the counters that died in a segment since it was written."""
@@ -245,7 +248,9 @@ class _Next:
 
 
 def saved_node(meta: Mapping[str, bytes]) -> NodeId | None:
-    """Who the stored state belongs to; None when the store is new. Raises StoreCorrupt."""
+    """Who the stored state belongs to; None when the store is new. Raises StoreCorrupt, StoreForeign."""
+    if OTHER_MODE in meta:
+        raise StoreForeign("this is the store of a single-master node: a multi-master node needs one of its own")
     return NodeId(*_saved(meta).node) if STATE in meta else None
 
 

@@ -31,6 +31,8 @@ class Life:
         options.setdefault("log_margin", 8)
         self.bench = Bench(names, seed=seed, make=make, **options)
         self.changes = changes
+        self.manual = options.get("failover") == "manual"
+        self.bench.check_committed = not self.manual
         self.next_value = 0
         self.written = {}  # token -> (key, value)
         self.reads = {}  # token -> (node, key, least value that has to be seen)
@@ -188,6 +190,14 @@ class Life:
                 self.tolerant(leader.core.transfer, rng.choice(list(bench.nodes)), leader.now_ms, token=bench.token())
         elif what == "members" and self.changes:
             self.change_members()
+        if self.manual and rng.random() < 0.3:
+            self.promote()
+
+    def promote(self):
+        """An operator, where nobody is elected; never by force."""
+        node = self.rng.choice(self.bench.living() or [None])
+        if node is not None:
+            self.tolerant(node.core.promote, node.now_ms, token=self.bench.token())
 
     def change_members(self):
         leader, rng = self.bench.leader(), self.rng
@@ -278,6 +288,10 @@ class Life:
             if node.core is None:
                 node.start()
         bench.run(500)
+        for _ in range(40):
+            if self.manual and bench.leader() is None:
+                self.promote()
+                bench.run(1_000)
         bench.run_until(lambda: bench.leader() is not None and bench.leader().core.tenure.has_committed, ms=10_000)
         self.look()
         members = {member.name for member in bench.leader().core.history.current.members}

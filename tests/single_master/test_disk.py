@@ -8,6 +8,7 @@ import pytest
 
 from mmrepl.errors import StoreCorrupt, StoreForeign
 from mmrepl.ports import Commit, Durability
+from mmrepl.replication.opening import open_core
 from mmrepl.single_master.core import open_single_master
 from mmrepl.single_master.options import Options, Role
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
@@ -206,6 +207,9 @@ def test_a_store_of_another_node_or_mode_is_refused():
     disk.crash()
     with pytest.raises(StoreForeign, match="multi-master"):
         open_single_master("a", MemoryStorage(disk), random.Random(1), Options())
+    bench["a"].disk.crash()
+    with pytest.raises(StoreForeign, match="single-master"):
+        open_core("a", MemoryStorage(bench["a"].disk), random.Random(1))
 
 
 def test_in_memory_everything_is_durable_at_once():

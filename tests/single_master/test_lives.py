@@ -27,6 +27,12 @@ def test_members_come_and_go(seed):
     live(seed, names="abcd", steps=900, changes=True)
 
 
+@pytest.mark.parametrize("seed", range(36, 46))
+def test_primaries_are_promoted(seed):
+    """With manual failover, never by force: what a quorum acknowledged is not lost, and reads that must see it do."""
+    live(seed, failover="manual", primary=True)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(min_value=100, max_value=1 << 40))
 def test_any_life(seed):
