@@ -199,11 +199,18 @@ class SingleMasterWorld:
         if self.knobs.failover is Failover.MANUAL:
             self._promote(next(name for name in self.run.nodes if name not in self.run.isolated), force=False)
 
+    def _other_than(self, name: str) -> str:
+        """A node of the other side that is up."""
+        there = [other.name for other in self.cluster.up() if other.name not in self.run.isolated | {name}]
+        return there[0]
+
     def _promote(self, name: str, *, force: bool) -> None:
         node = self.cluster.nodes[name]
 
         def answered(event: object) -> None:
-            if isinstance(event, events.Failed) and isinstance(event.error, PromotionRefused):
+            if event is None:  # it died meanwhile: another one
+                self._promote(self._other_than(name), force=False)
+            elif isinstance(event, events.Failed) and isinstance(event.error, PromotionRefused):
                 ahead = event.error.ahead
                 there = [other for other in sorted(ahead) if self.cluster.nodes[other].is_up]
                 further = max(there, key=ahead.__getitem__, default=name)
