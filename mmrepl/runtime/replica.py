@@ -379,16 +379,23 @@ class Replica(TableView, TableHost):
             if self._store.log.end >= self._next_look:
                 self._finish(self._store.log.end, self._level)
 
-    def _payload(self, table: str, key: str) -> bytes | None:
-        with self._lock:
-            self._alive()
-            return read_payload(self._store, self._table(table), key)
+    def __getitem__(self, key: str) -> Value:
+        payload = self._payload(DEFAULT_TABLE, key)
+        if payload is None:
+            raise KeyError(key)
+        return decode(payload)
 
-    def _get(self, table: str, key: str, default: Value) -> Value:
+    def _payload(self, table: str, key: str) -> bytes | None:
         with self._lock:
             if self._gathered or self._closed:
                 self._alive()
-            payload = read_payload(self._store, self._table(table), key)
+            found = self._table_of.get(table)
+            if found is None:
+                found = self._table(table)
+            return read_payload(self._store, found, key)
+
+    def _get(self, table: str, key: str, default: Value) -> Value:
+        payload = self._payload(table, key)
         return default if payload is None else decode(payload)
 
     def _read(self, table: str, key: str) -> Read:
