@@ -24,7 +24,7 @@ from mmrepl.cli.sim_seed import command, outcome_facts, tell_outcome
 from mmrepl.errors import UsageError
 from mmrepl.sim.batch import Batch, run_batch
 from mmrepl.sim.catalogue import ROWS
-from mmrepl.sim.mix import Options
+from mmrepl.sim.mix import RARE, Options
 from mmrepl.sim.run import Outcome
 from mmrepl.sim.shrink import shrink
 from mmrepl.sim.story import tell
@@ -275,6 +275,9 @@ def levels_grid(sums: Batch) -> Table:
             level.row.id, level.row.what, told, floor, share, output.cell("MISSED", "red") if level.missed else ""
         )
     for row in ROWS:
+        if any(name in RARE for name in row.counters):
+            told = str(sum(sums.fired[name] for name in row.counters))
+            grid.add_row(row.id, row.what, told, "", "", output.cell("drawn only if asked for: --faults", "dim"))
         if row.elsewhere:
             grid.add_row(row.id, row.what, "", "", "", output.cell(row.elsewhere, "dim"))
     return grid

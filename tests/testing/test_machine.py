@@ -83,7 +83,7 @@ def test_a_resolver_that_counts_is_found():
 @pytest.mark.parametrize(
     "name",
     [
-        "sibling lost in a merge", "sibling rises again", "acknowledged by one too few", "stamps fall",
+        "sibling rises again", "acknowledged by one too few", "stamps fall",
         "acknowledged before synced", "delta applied over a gap", "tie broken by arrival",
         "repair never asked for", "incarnation kept after a wipe",
     ],
