@@ -244,7 +244,7 @@ class Reception:
         each other for ever. For the same reason it is us where those who held us for a member are gone; and, where they
         are not and one cluster has come apart into two, where ours is the smaller one, or its last name comes first.
         But only if it has come again unchanged, which shows that it does not rejoin; and of two clusters that have no
-        name in common neither yields, for there somebody has made a mistake.
+        name in common, and of which we were not told either, ours never yields: there somebody has made a mistake.
         """
         if code not in ("rejoin", "removed"):
             return False
@@ -254,8 +254,9 @@ class Reception:
             return times > PATIENCE and theirs.admitted and not rejoin.admitted and not alone
         if alone or (times > PATIENCE and not rejoin.admitted):
             return theirs.admitted or theirs.name > ours.name
-        in_common = {name for name, _ in ours.known}.intersection(name for name, _ in theirs.known)
-        if times <= PATIENCE or not theirs.admitted or not in_common:
+        is_one = bool({name for name, _ in ours.known}.intersection(name for name, _ in theirs.known))
+        is_one = is_one or bool(self._core.members.expected & {theirs.address, link.dialled})
+        if times <= PATIENCE or not theirs.admitted or not theirs.known or not is_one:
             return False
         return (len(ours.known), max(ours.known), ours.name) < (len(theirs.known), max(theirs.known), theirs.name)
 

@@ -703,6 +703,26 @@ def test_a_cluster_that_came_apart_into_two_comes_together(size):
         assert {site.get(name) for name in world.sites} == {1}
 
 
+def test_parts_that_were_told_of_each_other_come_together():
+    """They have no name in common: each was made of nodes that had rejoined one of themselves. But they were told."""
+    world = World("ada", "bob", "cleo", "dan", options={"cut_operations": 1})
+    for one, other in (("ada", "bob"), ("cleo", "dan")):
+        world.connect(one, other)
+        world[one].put(one, 1)
+        world[one].put("gone", 1)
+        world[one].delete("gone")
+    world.run(5000)
+    bob, cleo = world["bob"].core, world["cleo"].core
+    assert bob.rejoin.has_forgotten
+    assert cleo.rejoin.has_forgotten
+    bob.members.expected.add("cleo:1")
+    nodes = {name: world[name].node for name in ("cleo", "dan")}
+    dialled_again_and_again(world, [("ada", "bob"), ("bob", "cleo"), ("cleo", "dan")])
+    world.settle()
+    assert {name: world[name].node for name in ("cleo", "dan")} == nodes
+    assert world["dan"].get("ada") == world["ada"].get("cleo") == 1
+
+
 def test_whoever_removed_a_member_and_then_lost_its_own_sponsors_rejoins():
     """Paris removed lima, nobody heard of it, and paris came back as somebody else: lima is the cluster, not paris."""
     world = meshed("lima", "paris", "tokyo")
