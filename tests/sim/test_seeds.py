@@ -23,14 +23,19 @@ def test_nothing_is_wrong_with_these_seeds():
     assert batch.fired["lost"]
 
 
-ONCE_WRONG = (40066, 41551, 42844, 62772, 62851)
+ONCE_WRONG = (133, 155, 40066, 41551, 42844, 62772, 62851, 100011, 101133)
 """Seeds that once failed. What they draw changes with the simulator; the defects have stories of their own."""
+
+
+ONCE_APART = (60671, 100043, 100171, 160023)
+"""Seeds whose clusters once came apart for ever: nodes held each other for strangers, and asked each other to rejoin."""
 
 
 def test_nothing_is_wrong_with_the_seeds_that_once_failed():
     """Each found a defect of the core, of the simulated disk, or of a checker."""
-    batch = run_batch(ONCE_WRONG, processes=1)
+    batch = run_batch(ONCE_WRONG + ONCE_APART, processes=1)
     assert batch.failed == {}, batch.table()
+    assert not batch.fired["two clusters"]
 
 
 def test_one_seed_is_one_run_in_every_process():
