@@ -73,6 +73,10 @@ class Following:
         core, log = self._core, self._core.log
         previous, previous_term = message.prev_index, message.prev_term
         runs, bodies = message.runs, message.bodies
+        if core.is_manual and self.verified < previous and previous + len(bodies) < log.start:
+            # An elected leader has all that we have committed, and cut off. A promoted primary ends before it, perhaps.
+            self._part(peer, message, log.start)
+            return
         if previous < log.start and bodies:
             # The begin of it is below the front of our log, which holds only what was committed.
             skip = min(log.start - previous, len(bodies))

@@ -276,3 +276,22 @@ def test_transfer_hands_over_in_good_order():
     assert bench["c"].core.role is Role.PRIMARY
     assert bench["c"].value("k") == 9
     assert not any(node.core.branches() for node in bench.living())
+
+
+def test_a_log_that_was_cut_beyond_the_new_primarys_confirms_nothing():
+    """What the old primary has cut off its log nobody can compare: it takes a snapshot, and does not just say yes."""
+    bench = manual(log_entries=10, log_margin=2)
+    bench.check_committed = False
+    bench["a"].put("k", "common")
+    bench.run(300)
+    bench.partition("a", "bc")
+    for value in range(100):
+        bench["a"].put("k", value)
+        bench.run(10)
+    assert isinstance(promote(bench, "b"), Promoted)
+    assert bench["a"].core.log.start > bench["b"].core.log.last
+    bench["b"].put("k", "new", ack="all")
+    bench.heal()
+    bench.run(3_000)
+    assert contents(bench["a"].core) == contents(bench["b"].core)
+    assert bench["a"].value("k") == "new"
