@@ -395,7 +395,7 @@ class EmbeddedMachine(RuleBasedStateMachine):
 class _Steady(Replica):
     """A replica without a thread of its own: weak writes are committed with the next delta, strong write or flush."""
 
-    def _flush_soon(self) -> None:
+    def _start_flusher(self) -> None:
         pass
 
 
