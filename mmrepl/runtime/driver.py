@@ -26,9 +26,8 @@ from mmrepl.runtime.link import Doorstep, LinkHandler
 from mmrepl.transport.backoff import Backoff
 from mmrepl.transport.guard import report
 from mmrepl.types import Limits
-from mmrepl.wire.codec import encode
-from mmrepl.wire.framing import encode_frame
-from mmrepl.wire.messages import Message
+from mmrepl.wire.codec import decode, encode
+from mmrepl.wire.framing import Frame, encode_frame
 
 DRAIN_SECONDS = 0.002
 """How often a connection whose buffer is full is looked at."""
@@ -273,9 +272,12 @@ class Driver:
         """Bytes came that make no message yet: a large one is under way on a slow line."""
         self.core.heard(handler.number, self._clock.monotonic_ms())
 
-    def message(self, handler: LinkHandler, message: Message) -> None:
-        """A message came."""
-        self.core.receive(handler.number, message, self._clock.monotonic_ms(), self._clock.wall_ms())
+    def messages(self, handler: LinkHandler, frames: list[Frame]) -> None:
+        """Messages came. Raises FrameError for what is none; those before it have been heard."""
+        core, number = self.core, handler.number
+        limits, now_ms, wall_ms = core.limits, self._clock.monotonic_ms(), self._clock.wall_ms()
+        for kind, body in frames:
+            core.receive(number, decode(kind, body, limits), now_ms, wall_ms)
 
     def link_lost(self, handler: LinkHandler, reason: str) -> None:
         """A connection is gone."""

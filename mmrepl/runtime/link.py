@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from mmrepl.errors import FrameError, PeerError
 from mmrepl.ports import Connection
 from mmrepl.replication.greeting import shown
-from mmrepl.wire.codec import decode
 from mmrepl.wire.framing import FrameReader
 
 if TYPE_CHECKING:
@@ -49,8 +48,8 @@ class LinkHandler:
         driver = self._driver
         try:
             frames = self._frames.feed(data)
-            for number, body in frames:
-                driver.message(self, decode(number, body, driver.core.limits))
+            if frames:
+                driver.messages(self, frames)
             if not driver.core.is_up(self.number):
                 self._bytes += len(data)
                 if self._bytes > STRANGER_BYTES:
