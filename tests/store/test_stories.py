@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
+from unittest import mock
 
 import pytest
 from attrs import evolve
@@ -305,9 +306,11 @@ STORIES: dict[Story, tuple[bool, object, str, Callable[[Any], Any]]] = {
 
 
 @pytest.fixture(autouse=True)
-def _tiny_borders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with borders():
-        monkeypatch.setattr(local_module, "DELTA_OPERATIONS", 2)
+def _tiny_borders() -> Iterator[None]:
+    with (
+        borders(),
+        mock.patch.object(local_module, "DELTA_OPERATIONS", 2),
+    ):  # a monkeypatch is undone after both: a leak
         yield
 
 
