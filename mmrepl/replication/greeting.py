@@ -4,16 +4,10 @@ What multi-master nodes compare beyond the hello of `mmrepl.wire.greeting`: the 
 
 from __future__ import annotations
 
-from mmrepl.wire.greeting import CODES, NAME_BYTES, Refusal, check_hello, node_of, prove, proven, shown
+from mmrepl.wire.greeting import shown
 from mmrepl.wire.messages import Hello
 
-__all__ = [
-    "CODES", "NAME_BYTES", "QUIET_CODES", "Refusal", "check_hello", "node_of", "policy_differences", "prove", "proven",
-    "shown",
-]  # fmt: skip
-
-QUIET_CODES = ("duplicate", "self", "early", "leaving")
-"""Refusals that are nobody's fault, and of which status says nothing."""
+__all__ = ["policy_differences", "shown"]
 
 
 def policy_differences(ours: Hello, theirs: Hello) -> list[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import PeerError
-from mmrepl.replication.greeting import Refusal
 from mmrepl.replication.local import new_incarnation
+from mmrepl.wire.greeting import Refusal
 
 if TYPE_CHECKING:
     from mmrepl.replication.multi_master import MultiMaster

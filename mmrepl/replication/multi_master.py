@@ -25,7 +25,6 @@ from mmrepl.effects import Effects, Envelope
 from mmrepl.errors import FrameError, LogTruncated, PeerError, UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogGauge, LogPolicy
 from mmrepl.ports import Durability, Rng
-from mmrepl.replication.greeting import QUIET_CODES, Refusal, node_of, shown
 from mmrepl.replication.hearsay import Hearsay
 from mmrepl.replication.identity import Identity
 from mmrepl.replication.intake import Intake
@@ -41,6 +40,7 @@ from mmrepl.replication.waiters import Acknowledged, Waiters
 from mmrepl.store.table import Table
 from mmrepl.types import Limits, NodeId
 from mmrepl.wire.codec import encode
+from mmrepl.wire.greeting import QUIET_CODES, Refusal, node_of, shown
 from mmrepl.wire.messages import (
     Acks,
     Ask,

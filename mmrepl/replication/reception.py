@@ -14,9 +14,10 @@ from mmrepl.clock.hlc import acceptable, ahead_ms
 from mmrepl.effects import Envelope
 from mmrepl.errors import FrameError
 from mmrepl.replication.failure_detector import FailureDetector
-from mmrepl.replication.greeting import Refusal, check_hello, node_of, policy_differences, prove, proven
+from mmrepl.replication.greeting import policy_differences
 from mmrepl.replication.peer import Link, Peer, PeerChanged
 from mmrepl.types import NodeId
+from mmrepl.wire.greeting import Refusal, check_hello, node_of, prove, proven
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, from_wire, to_wire
 
 if TYPE_CHECKING:

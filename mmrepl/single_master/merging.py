@@ -144,6 +144,8 @@ class Merging:
         refusal = ""
         if core.tenure is None or core.promotion.is_handing_over:
             refusal = f"{core.node.name!r} takes no writes now"
+        elif core.log.last - core.applied + len(message.bodies) > core.options.pending_max:
+            refusal = f"too much waits at {core.node.name!r} already (pending_max)"
         elif not core.history.current.has(peer.node):
             refusal = f"{peer.name!r} is no member"
         entries = decode_entries(message.bodies, core.limits)

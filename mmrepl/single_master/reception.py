@@ -17,14 +17,11 @@ from mmrepl.errors import FrameError
 from mmrepl.single_master.events import MemberChanged
 from mmrepl.single_master.options import MODE, MemberState
 from mmrepl.types import NodeId
-from mmrepl.wire.greeting import Refusal, check_hello, node_of, prove, proven, shown
+from mmrepl.wire.greeting import QUIET_CODES, Refusal, check_hello, node_of, prove, proven, shown
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, Refuse
 
 if TYPE_CHECKING:
     from mmrepl.single_master.office import Office
-
-QUIET = ("duplicate", "self", "leaving")
-"""Refusals that are nobody's fault."""
 
 SILENCE_MS = 10_000
 """A connection on which nothing has come for so long is closed; its address is dialled again."""
@@ -117,7 +114,7 @@ class Reception:
 
     def refuse(self, link: Link, refusal: Refusal) -> None:
         """Say why, and close."""
-        if refusal.code not in QUIET:
+        if refusal.code not in QUIET_CODES:
             self._core.complain(f"{refusal.code}: {refusal.text}")
         self._core.envelopes.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
         self._core.closing.append((link.number, f"{refusal.code}: {refusal.text}"))
@@ -137,7 +134,7 @@ class Reception:
             core.was_removed(text)
         core.closing.append((link.number, text))
         self.disconnected(link.number, text)
-        if message.code not in QUIET:
+        if message.code not in QUIET_CODES:
             core.complain(f"{shown(name)} refused us: {text}")
 
     # -- greeting

@@ -38,6 +38,9 @@ CODES = (
 )  # fmt: skip
 """What refusals are called."""
 
+QUIET_CODES = ("duplicate", "self", "early", "leaving")
+"""Refusals that are nobody's fault, and of which status says nothing."""
+
 NAME_BYTES = 1024
 """The longest name of a node."""
 

@@ -12,10 +12,10 @@ from attrs import evolve
 import mmrepl
 from mmrepl.log.batch import Batch, differences
 from mmrepl.replication import multi_master
-from mmrepl.replication.greeting import prove
 from mmrepl.runtime import link as link_module
 from mmrepl.wire.codec import encode
 from mmrepl.wire.framing import encode_frame
+from mmrepl.wire.greeting import prove
 from mmrepl.wire.messages import Delta, Digest, Hello, MemberEntry, Members, Proof, Refuse, Snapshot
 from tests.integration.nodes import PATIENCE, QUICK, Impostor, SkewedClock, cluster, connected, impostor, until
 

@@ -10,10 +10,11 @@ import pytest
 
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.log.batch import Batch
-from mmrepl.replication import greeting
-from mmrepl.replication.greeting import check_hello, policy_differences, prove, proven
+from mmrepl.replication.greeting import policy_differences
 from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.types import NodeId
+from mmrepl.wire import greeting
+from mmrepl.wire.greeting import check_hello, prove, proven
 from mmrepl.wire.messages import PROTOCOL, Delta, Digest, Hello, Members, Proof, Refuse, to_wire
 from tests.replication.world import World
 
@@ -37,6 +38,7 @@ def hello(name="paris", **changes):
         ({"protocol": PROTOCOL + 1}, "protocol"),
         ({"protocol": 0}, "protocol"),
         ({"cluster": "another"}, "cluster"),
+        ({"mode": "single-master"}, "mode"),
         ({"secured": True}, "secret"),
         ({"name": "paris", "instance": 7}, "name-in-use"),
         ({"name": ""}, "protocol"),
