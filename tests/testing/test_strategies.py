@@ -74,7 +74,16 @@ def test_every_public_value_is_registered():
     """Whatever ``mmrepl`` lists and can be drawn: all but hosts, views and errors."""
     registered = {name for types in hypothesis_plugin.TYPES.values() for name in types}
     hosts = {name for name in mmrepl.__all__ if not isinstance(getattr(mmrepl, name), type)}
-    hosts |= {"MmreplError", "Replica", "Node", "BlockingNode", "SingleMasterNode", "Client", "BlockingClient", "TableView"}
+    hosts |= {
+        "MmreplError",
+        "Replica",
+        "Node",
+        "BlockingNode",
+        "SingleMasterNode",
+        "Client",
+        "BlockingClient",
+        "TableView",
+    }
     hosts |= {"Durability"}  # an enum draws itself
     assert set(mmrepl.__all__) - hosts <= registered
 
