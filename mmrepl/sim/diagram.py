@@ -166,7 +166,8 @@ class _Teller:
             note = "" if write is None else self._apply(event.node, write)
             told += 1
             if told <= HEARD_MAX:
-                self._row(event.at_ms, event.node, _text(place, payload), "heard", source, event.sent_ms, note)
+                what = "delete " if payload is None else ""
+                self._row(event.at_ms, event.node, what + _text(place, payload), "heard", source, event.sent_ms, note)
         more = event.last - event.first + 1 - min(told, HEARD_MAX)
         if more:
             self._row(event.at_ms, event.node, f"{more} operations more" if told else f"{more} operations", "heard",

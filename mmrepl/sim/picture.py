@@ -134,7 +134,7 @@ class _Page:
         for moment in self.moments:
             if moment.at_ms == row.sent_ms:
                 for number, other in enumerate(moment.stacks.get(row.source, ())):
-                    if other.kind == "wrote" and other.text.endswith(" " + row.text):
+                    if other.kind == "wrote" and other.text in {row.text, f"put {row.text}"}:
                         return moment.y + (len(moment.marks) + number) * LINE
         return self.y_of(row.sent_ms)
 
