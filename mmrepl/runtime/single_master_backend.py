@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class SingleMasterBackend:
         self._durable = 0
         self._callbacks: list[Callable[[Exception | None], None]] = []
         self._tables: dict[str, SingleMasterTable] = {}
+        self._number = (0, 0)  # of the write that is being executed: session and request
         node.tell_answers(self, self._answered)
 
     @property
@@ -100,7 +102,21 @@ class SingleMasterBackend:
         del durability  # of the connection: whether it waits. The entry is as durable as the node was told
         check_table(table, self.limits)
         check_key(key, self.limits)
-        return self._node.propose(table, key, payload, token=self)
+        session, request = self._number
+        return self._node.propose(table, key, payload, token=self, session=session, request=request)
+
+    def open_session(self) -> asyncio.Future[int]:
+        """Done, with its number, when a client session is in the log."""
+        return asyncio.ensure_future(self._node.open_session())
+
+    @contextmanager
+    def numbered(self, session: int, request: int) -> Iterator[None]:
+        """Writes made meanwhile are that request of that session."""
+        self._number = (session, request)
+        try:
+            yield
+        finally:
+            self._number = (0, 0)
 
     def table(self, name: str) -> SingleMasterTable:
         """The table *name*."""

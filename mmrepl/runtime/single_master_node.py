@@ -20,6 +20,7 @@ from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import LastWriterWins, Resolver
 from mmrepl.runtime.hosting import Outside
 from mmrepl.runtime.outcomes import as_level
+from mmrepl.runtime.resp.backend import Backend
 from mmrepl.runtime.single_master_asking import Asking
 from mmrepl.runtime.single_master_status import single_master_members, single_master_status
 from mmrepl.runtime.system import SYSTEM_CLOCK
@@ -139,7 +140,7 @@ class SingleMasterNode(Asking):
         await super()._start_client_port(address)
         self.core.options = evolve(self.core.options, client=self._outside.client_advertise or self.client_address)
 
-    def _backend(self) -> Any:
+    def _backend(self) -> Backend:
         from mmrepl.runtime.single_master_backend import SingleMasterBackend
 
         return SingleMasterBackend(self)

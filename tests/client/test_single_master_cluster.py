@@ -1,0 +1,59 @@
+"""The router and real single-master nodes: redirects, failover, sessions that move, writes that are applied once."""
+
+from __future__ import annotations
+
+import pytest
+
+import mmrepl
+from mmrepl.errors import MmreplError
+from tests.runtime.test_single_master_node import Three
+
+
+def addresses(three):
+    return [node.client_address for node in three.nodes.values()]
+
+
+async def test_writes_find_the_primary_and_reads_are_spread():
+    """Whichever node is asked first."""
+    async with Three() as three:
+        leader = await three.leader()
+        follower = three.follower(leader)
+        async with mmrepl.Client([follower.client_address], reads="primary") as client:
+            await client.put("k", {"v": 1})
+            assert await client.read("k") == {"v": 1} or (await client.get("k")) == {"v": 1}
+        assert leader.get("k") == {"v": 1}
+
+
+async def test_a_new_primary_is_found_after_a_failover():
+    """The old one is gone; the call that meets this takes a little longer."""
+    async with Three() as three:
+        leader = await three.leader()
+        async with mmrepl.Client(addresses(three), timeout=15, retry_writes="once", health_interval=0.2) as client:
+            await client.put("k", 1)
+            await leader.close()
+            await client.put("k", 2)
+            rest = [node for node in three.nodes.values() if node is not leader]
+            await rest[0].wait_until(lambda: rest[0].get("k") == 2, "that it is applied")
+
+
+async def test_a_session_sees_its_write_at_a_replica():
+    """A replica that is behind is waited for, or passed over."""
+    async with Three() as three:
+        await three.leader()
+        async with mmrepl.Client(addresses(three), reads="replica") as client:
+            session = client.session()
+            for number in range(20):
+                await session.put("k", number)
+                assert await session.get("k") == number
+
+
+async def test_without_a_quorum_a_write_ends_in_an_error_that_tells_its_fate():
+    """And not in waiting for ever."""
+    async with Three() as three:
+        leader = await three.leader()
+        for node in three.nodes.values():
+            if node is not leader:
+                await node.close()
+        async with mmrepl.Client([leader.client_address], timeout=2, health_interval=0.2) as client:
+            with pytest.raises(MmreplError):
+                await client.put("k", 1)
