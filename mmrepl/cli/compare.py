@@ -40,6 +40,7 @@ def compare(
     script: Annotated[
         str | None, Parameter(help="Faults, as in '4000 isolate, 6000 promote, 8000 crash, 9000 restart, 12000 heal'.")
     ] = None,
+    real: Annotated[Flag, Parameter(help="As processes on loopback, in real time, instead of virtual time.")] = False,
     html: Annotated[Path | None, Parameter(help="Write a page with plots and timelines to this file.")] = None,
     names: Annotated[Flag, Parameter(help="Name the modes, and do nothing.")] = False,
     answer: Answer = ANSWER,
@@ -62,7 +63,7 @@ def compare(
     plan = Script.usual(work.duration_ms) if script is None else Script.parse(script)
     if html is not None and not html.parent.is_dir():
         raise UsageError(f"--html {html}: there is no folder {html.parent}")
-    compared = _play(modes, work, plan, NODES[:nodes], seed)
+    compared = _play(modes, work, plan, NODES[:nodes], seed, real=real)
     if html is not None:
         html.write_text(page(compared, work, plan, seed))
     if answer.json:
@@ -92,11 +93,15 @@ def _name(modes: tuple[Mode, ...], answer: Answer) -> Exit:
     return Exit.OK
 
 
-def _play(modes: list[Mode], work: Workload, plan: Script, nodes: tuple[str, ...], seed: int) -> list[Compared]:
+def _play(
+    modes: list[Mode], work: Workload, plan: Script, nodes: tuple[str, ...], seed: int, *, real: bool
+) -> list[Compared]:
     from rich.console import Console
 
-    from mmrepl.compare import compare as play
+    from mmrepl.compare import compare as virtual
+    from mmrepl.compare.real import compare_real
 
+    play = compare_real if real else virtual
     compared = []
     columns = (TextColumn("{task.description:22}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

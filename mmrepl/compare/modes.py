@@ -29,6 +29,10 @@ def union(lists: list[list[str]]) -> list[str]:
     return sorted({item for one in lists for item in one})
 
 
+UNION = f"{union.__module__}:{union.__qualname__}"
+"""Its place, for processes of their own."""
+
+
 @frozen
 class Mode:
     """One column of the comparison. *name* is for the command line, *text* for people."""
