@@ -60,7 +60,7 @@ class Serving(Office):
         self._check_leading()
         if session:
             done = self.state.sessions.get(session)
-            if done is not None and request == done.request:
+            if done is not None and request == done.request and self._is_acknowledged(done.index, level):
                 self.notify(Answered(token, done.index, done.applied))
                 return done.index
             if request < 1 or (done is not None and request < done.request):
@@ -73,6 +73,10 @@ class Serving(Office):
             until_applied = session > 0 or expect is not None
             self.acks.wait(index, token, level, now_ms + self.options.ack_timeout_ms, until_applied=until_applied)
         return index
+
+    def _is_acknowledged(self, index: int, level: Ack) -> bool:
+        """Whether as many hold an entry as *level* asks for: what was applied may be on our own disk only."""
+        return self.tenure is not None and self.tenure.threshold(level) >= index
 
     def open_session(self, now_ms: int, wall_ms: int, *, token: object) -> int:
         """Open a client session; ``Answered(token, index)`` follows, and *index* is its number. Raises as `propose`."""

@@ -9,6 +9,7 @@ from mmrepl.single_master.entry import SESSION, WRITE, Entry
 from mmrepl.single_master.state import APPLIED, EXPIRED, REPEATED, STALE, UNMET, SessionBounds, State
 from mmrepl.values import encode
 from tests.single_master.bench import Answered, Bench, Failed
+from tests.single_master.test_manual import manual
 from tests.single_master.test_paper import slow
 
 
@@ -169,3 +170,19 @@ def test_sessions_survive_checkpoints_and_snapshots():
     other.core.propose("", "s", encode("once"), other.now_ms, other.wall_ms, session=session, request=1, token="two")
     bench.run(300)
     assert other.answer("two").index == first
+
+
+def test_a_retry_is_acknowledged_by_as_many_as_it_asks_for():
+    """With a primary that commits by its own disk, what was applied is not yet what a quorum holds."""
+    bench = manual()
+    primary = bench["a"]
+    session = opened(bench)
+    bench.partition("a", "bc")
+    for token in ("one", "two"):
+        primary.put("k", 1, session=session, request=1, token=token, ack="quorum")
+        bench.run(100)
+        assert primary.value("k") == 1
+        assert primary.answer(token) is None, "applied, and held by nobody else"
+    bench.heal()
+    bench.run(500)
+    assert primary.answer("one").index == primary.answer("two").index

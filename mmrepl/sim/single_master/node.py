@@ -55,15 +55,23 @@ class LogNode(SimHost[SingleMaster]):
         if core.doubt is not None:
             cluster.forgive(self.name, core.doubt)
         core.bound(self.address)
-        log = core.log
-        self._seen_start, self._seen_last, self._seen_commit = log.start, log.last, 0
-        self._runs = log.runs(log.start + 1, log.last)
-        self._led = 0
-        cluster.history.add(
-            Opened(cluster.world.now_ms, self.name, str(core.node), log.start, log.start_term, log.last)
-        )
-        self.note("started", core.node, core.term, log.last)
+        self._note_opened(core)
+        self.note("started", core.node, core.term, core.log.last)
         return core
+
+    def _note_opened(self, core: SingleMaster) -> None:
+        """What the disk holds of what is known of it; what it holds beyond that is seen with the first look."""
+        log = core.log
+        runs = _after(self._runs, self._seen_start, log.start)
+        agreed = log.start
+        if runs and self._seen_start <= log.start:
+            agreed = min(core.journal.durable, log.agree_until(log.start + 1, runs))
+        self._seen_start, self._seen_last, self._seen_commit = log.start, agreed, 0
+        self._runs = log.runs(log.start + 1, agreed)
+        self._led = 0
+        now = self.cluster.world.now_ms
+        self.cluster.history.add(Opened(now, self.name, str(core.node), log.start, log.start_term, agreed))
+        self._note_log(log)
 
     def ended(self, why: str, *, power: bool) -> None:
         """Who waits for an answer will never get one."""
