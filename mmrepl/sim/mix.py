@@ -126,9 +126,9 @@ def draw(seed: int, options: Options) -> Mix:
     datagrams = datagrams if options.datagrams is None else options.datagrams
     topology = rng.choice(("mesh", "mesh", *SHAPES))
     quiet = dice(seed, "mix", "quiet")
-    few = tuple(quiet.sample(list(FAULTS), 2)) if quiet.random() < QUIET_SHARE else ()
+    few = _few(quiet) if quiet.random() < QUIET_SHARE else ()
     faults = _faults(rng, dice(seed, "mix", "rare"), options, few)
-    calm = options.calm or options.faults == () or (options.faults is None and bool(few) and quiet.random() < 0.3)
+    calm = options.calm or options.faults == () or (options.faults is None and bool(few) and quiet.random() < 0.5)
     weather = _weather(rng)
     skew = dice(seed, "mix", "skew")
     return Mix(
@@ -150,6 +150,12 @@ def draw(seed: int, options: Options) -> Mix:
         secret=rng.random() < 0.2,
         compression=rng.choice((None, None, "zlib")),
     )
+
+
+def _few(rng: Random) -> tuple[str, ...]:
+    """The kinds of faults of a quiet seed. In half of them somebody returns with what the others have forgotten."""
+    first, second = rng.sample(list(FAULTS), 2)
+    return ("restored", second) if rng.random() < 0.5 else (first, second)
 
 
 def _faults(rng: Random, rare: Random, options: Options, few: tuple[str, ...]) -> dict[str, int]:
