@@ -18,23 +18,25 @@ from mmrepl.causality.context import BLIND, CausalContext
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import UsageError
 from mmrepl.ports import Durability
+from mmrepl.runtime.keeper_backend import KeeperBackend
 from mmrepl.runtime.node import Node
 from mmrepl.runtime.outcomes import changes_since
 from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, Written
 from mmrepl.store import table as store_table
 from mmrepl.store.read import read, read_payload
 from mmrepl.store.store import Store
-from mmrepl.types import Limits, NodeId, Value
+from mmrepl.types import NodeId, Value
 from mmrepl.values import check_table, decode, encode
 from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
 
 _NO_SESSIONS = "client sessions are of the single-master mode: here a repeated write has a dot of its own"
 
 
-class NodeBackend:
+class NodeBackend(KeeperBackend):
     """See `mmrepl.runtime.resp.backend.Backend`."""
 
     def __init__(self, node: Node) -> None:
+        super().__init__(node)
         self._node = node
         self._offset = 0  # what is added to positions of the present log
         self._durable = 0  # as it was told last
@@ -50,16 +52,6 @@ class NodeBackend:
             self._offset += self._log.end
             self._log = store.log
         return store
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self._node.name
-
-    @property
-    def limits(self) -> Limits:
-        """Of keys and values."""
-        return self._node.limits
 
     @property
     def version(self) -> VersionVector:
@@ -159,19 +151,6 @@ class NodeBackend:
             raise UsageError(f"{seen} is a place in a single-master log: this node is of a multi-master cluster")
         return self.store.version.descends(seen)
 
-    def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
-        """Whether it is covered, as soon as it is."""
-        return asyncio.ensure_future(self._wait_applied(token, timeout_ms))
-
-    async def _wait_applied(self, token: bytes, timeout_ms: int) -> bool:
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                while not self.has_applied(token):
-                    await self._node.news()
-        except TimeoutError:
-            return False
-        return True
-
     def open_session(self) -> asyncio.Future[int]:
         """There are none: with many writers a repetition is a write of its own."""
         raise UsageError(_NO_SESSIONS)
@@ -205,36 +184,9 @@ class NodeBackend:
             return False
         return True
 
-    def members(self) -> Sequence[Mapping[str, Any]]:
-        """The members, by name, this one included."""
-        return self._node.members()
-
-    def status(self) -> Mapping[str, Any]:
-        """The state of the node."""
-        return self._node.status()
-
-    def block(self, peer: str) -> None:
-        """Cut the connection with *peer* and keep it cut."""
-        self._node.block(peer)
-
-    def unblock(self, peer: str | None) -> None:
-        """Let *peer* in again; None: everybody."""
-        self._node.unblock(peer)
-
     def remove(self, who: str) -> None:
         """Take a member out, or give up an address."""
         self._node.remove(who)
-
-    def backup(self, name: str) -> asyncio.Future[str]:
-        """A copy of the node's file beside it."""
-        return asyncio.ensure_future(self._backup(name))
-
-    async def _backup(self, name: str) -> str:
-        if self._node.path is None:
-            raise UsageError(f"node {self.name!r} is in memory: there is no file to back up")
-        target = self._node.path.resolve().parent / name
-        await self._node.backup(target)
-        return str(target)
 
 
 class NodeTable:

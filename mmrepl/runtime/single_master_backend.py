@@ -20,11 +20,12 @@ from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.errors import UsageError
 from mmrepl.ports import Durability
 from mmrepl.resolvers import KeepSiblings, LastWriterWins, Resolver
+from mmrepl.runtime.keeper_backend import KeeperBackend
 from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, Written
 from mmrepl.runtime.single_master_status import branch_row
 from mmrepl.single_master.events import Answered, Failed
 from mmrepl.single_master.options import Role
-from mmrepl.types import Limits, Value
+from mmrepl.types import Value
 from mmrepl.values import check_key, check_table, decode, encode
 from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
 
@@ -40,26 +41,17 @@ POLICIES = {"lww": LastWriterWins, "siblings": KeepSiblings}
 NO_CAUSALITY = "a node of single-master mode keeps one value for a key, and no contexts: use SET, GET and DEL"
 
 
-class SingleMasterBackend:
+class SingleMasterBackend(KeeperBackend):
     """See `mmrepl.runtime.resp.backend.Backend`."""
 
     def __init__(self, node: SingleMasterNode) -> None:
+        super().__init__(node)
         self._node = node
         self._durable = 0
         self._callbacks: list[Callable[[Exception | None], None]] = []
         self._tables: dict[str, SingleMasterTable] = {}
         self._number = (0, 0)  # of the write that is being executed: session and request
         node.tell_answers(self, self._answered)
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self._node.name
-
-    @property
-    def limits(self) -> Limits:
-        """Of keys and values."""
-        return self._node.limits
 
     @property
     def version(self) -> VersionVector:
@@ -170,19 +162,6 @@ class SingleMasterBackend:
         position = self._node.position
         return position.index >= seen.index and position.term >= seen.term
 
-    def wait_applied(self, token: bytes, timeout_ms: int) -> asyncio.Future[bool]:
-        """Whether it is, as soon as it is."""
-        return asyncio.ensure_future(self._wait_applied(token, timeout_ms))
-
-    async def _wait_applied(self, token: bytes, timeout_ms: int) -> bool:
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                while not self.has_applied(token):
-                    await self._node.news()
-        except TimeoutError:
-            return False
-        return True
-
     @property
     def single_writer(self) -> Operator:
         """What is asked of a node of this mode only."""
@@ -198,36 +177,9 @@ class SingleMasterBackend:
         del since, timeout_ms
         raise UsageError("a node of single-master mode tells no changes yet: they are of multi-master mode")
 
-    def members(self) -> Sequence[Mapping[str, Any]]:
-        """The members, this one first."""
-        return self._node.members()
-
-    def status(self) -> Mapping[str, Any]:
-        """The state of the node."""
-        return self._node.status()
-
-    def block(self, peer: str) -> None:
-        """Cut the connection with *peer* and keep it cut."""
-        self._node.block(peer)
-
-    def unblock(self, peer: str | None) -> None:
-        """Let *peer* in again; None: everybody."""
-        self._node.unblock(peer)
-
     def remove(self, who: str) -> None:
         """Propose that *who* is no member any more; the change shows in the members when it is committed."""
         self._node.propose_removal(who)
-
-    def backup(self, name: str) -> asyncio.Future[str]:
-        """A copy of the node's file beside it."""
-        return asyncio.ensure_future(self._backup(name))
-
-    async def _backup(self, name: str) -> str:
-        if self._node.path is None:
-            raise UsageError(f"node {self.name!r} is in memory: there is no file to back up")
-        target = self._node.path.resolve().parent / name
-        await self._node.backup(target)
-        return str(target)
 
 
 class Operator:
