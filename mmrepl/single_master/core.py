@@ -129,8 +129,8 @@ class SingleMaster(Serving):
             self.election.asked(peer, message, now_ms)
             return
         if message.term > self.term:
-            if isinstance(message, Vote) and message.survey:
-                self.set_term(message.term)
+            if isinstance(message, Vote) and message.survey and self.election.is_surveying:
+                self.set_term(message.term)  # the others may still answer
             else:
                 self.step_down(message.term, f"{peer.name!r} is in term {message.term}")
         if isinstance(message, Append | Chunk):

@@ -70,6 +70,7 @@ class Office(LogKeeper):
 
     def set_term(self, term: int, vote: str = "", *, leading: bool = False) -> None:
         """Put term and vote into the next commit; what is said from now on waits for it."""
+        assert self.tenure is None, "an office is of one term"
         self.term, self.vote = term, vote
         self.has_belonged = True
         self.note_hard(term, vote, leading=leading)
@@ -94,11 +95,11 @@ class Office(LogKeeper):
     def step_down(self, term: int, why: str) -> None:
         """Lead no more, and campaign no more; enter *term* if it is a later one."""
         was_leading = self.tenure is not None
+        self.tenure = None
         self.election.stop()
         if term > self.term or was_leading:
             self.set_term(max(term, self.term), self.vote if term <= self.term else "")
         if was_leading:
-            self.tenure = None
             self.acks.depose(f"{self.node.name!r} was deposed, {why}")
             self.election.reset(self._tick_at_ms)
         self.following.begin()

@@ -380,6 +380,17 @@ def test_a_survey_binds_nobody():
     assert [(bench[name].core.term, bench[name].core.vote) for name in "abc"] == before
 
 
+def test_a_late_answer_to_a_survey_deposes_a_leader_of_an_older_term():
+    """5.1: whatever message shows a higher term, a leader does not carry its office over into that term."""
+    bench = slow("abc")
+    leader = bench.make_leader("a")
+    late = Vote(7, survey=True, granted=False, last_index=0, last_term=0, reason="", id=1)
+    leader.core.receive(bench.links["b", "a"].number, late, bench.now_ms, 0)
+    bench.turn(leader)
+    assert leader.core.term == 7
+    assert leader.core.role is Role.FOLLOWER
+
+
 def test_a_leader_that_hears_no_quorum_steps_down():
     """Thesis 6.2: a leader steps down if an election timeout passes without a round of heartbeats to a majority."""
     bench = Bench("abc")
