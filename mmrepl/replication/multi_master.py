@@ -118,6 +118,7 @@ class MultiMaster:
         self._more = False  # whether a peer has more to get than a turn gives
         self.ticked_ms = now_ms
         self._log = LogGauge(options.log)
+        self._told_end = 0  # of the log at the tick before
         self._next_look = 0  # position of the log at which its policy is asked again
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
@@ -415,7 +416,9 @@ class MultiMaster:
         watermark = VersionVector() if self.members.expected else self.acks.stable()
         self._watermark = watermark
         store, options = self.local.store, self.options
-        position, least = store.log.prefix_below(watermark), options.cut_operations
+        # What came since the tick before, subscribers may not have been told yet: it stays for one more.
+        position, least = min(store.log.prefix_below(watermark), self._told_end), options.cut_operations
+        self._told_end = store.log.end
         if store.log.end >= self._next_look:
             slack = self._log.slack()
             self._next_look = store.log.end + slack
