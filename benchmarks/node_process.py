@@ -123,7 +123,12 @@ class Process:
 
     async def lags_of(self, count: int, seconds: float) -> dict[str, Any]:
         """The delays of *count* values, in microseconds; the first tenth is warming up and left out."""
-        await until(lambda: len(self.lags) >= count, seconds, f"{count} changes ({len(self.lags)} came)")
+        try:
+            await until(lambda: len(self.lags) >= count, seconds, f"{count} changes ({len(self.lags)} came)")
+        except TimeoutError:
+            if self.watching is not None and self.watching.done():
+                self.watching.result()  # says why it ended
+            raise
         lags = sorted(self.lags[count // 10 :])
 
         def at(share: float) -> float:
