@@ -135,7 +135,8 @@ def _names(violation: Violation, dot: Dot) -> bool:
 
 def _messages(run: Run, violation: Violation) -> tuple[str, ...]:
     """What came to the node that shows it, last of all."""
-    until = _until(run.cluster.history.events, violation)
+    events = run.cluster.history.events
+    until = run.cluster.now_ms if violation.checker == "quiet" else _until(events, violation)
     told: list[str] = []
     for line in reversed(run.cluster.trace.lines):
         if len(told) == MESSAGES_MAX:
