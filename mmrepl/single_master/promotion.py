@@ -111,7 +111,7 @@ class Promotion:
             there = {peer.node: peer.hello.address for peer in core.reception.up() if not peer.hello.founded}
             core.election.found_with(nodes or {core.node: core.address, **there})
         self._asking = asking
-        core.election.survey(self.next_term(), transfer=True)
+        core.election.survey(self.next_term(), transfer=core.is_manual)
 
     def look(self, now_ms: int) -> None:
         """An answer came, or time has passed: decide when everybody who can has answered."""
@@ -125,17 +125,20 @@ class Promotion:
         self._asking = None
         ahead = {name: self._lost_by(vote) for name, vote in sorted(answers.items()) if self._is_ahead(vote)}
         silent = tuple(sorted(voters.keys() - answers.keys()))
-        enough = outcome(core.election._sets(), dict.fromkeys(answers, True)) is Outcome.WON
+        # Where leaders are elected a living one has a lease, which only the leader itself can give up, by `transfer`.
+        willing = {name: vote.granted or core.is_manual for name, vote in answers.items()}
+        enough = outcome(core.election._sets(), willing) is Outcome.WON
         if not asking.force and (ahead or not enough):
+            why = "" if core.is_manual else core.election.answers_text()
             core.election.stop()
-            core.follow("")
-            core.notify(Failed(asking.token, PromotionRefused(_refusal(core.node.name, ahead, silent), ahead=ahead,
-                                                              silent=silent)))  # fmt: skip
+            core.follow(core.leader)
+            refusal = PromotionRefused(_refusal(core.node.name, ahead, silent, why), ahead=ahead, silent=silent)
+            core.notify(Failed(asking.token, refusal))
             return
         asking.lost = ahead
         asking.deadline_ms = now_ms + core.options.read_timeout_ms
         self._voting = asking
-        core.election.campaign(transfer=True)
+        core.election.campaign(transfer=core.is_manual)
 
     def _is_ahead(self, vote: Vote) -> bool:
         return not (self._core.log.last_term, self._core.log.last) >= (vote.last_term, vote.last_index)
@@ -229,7 +232,9 @@ class Promotion:
             )))  # fmt: skip
 
 
-def _refusal(name: str, ahead: dict[str, int], silent: tuple[str, ...]) -> str:
+def _refusal(name: str, ahead: dict[str, int], silent: tuple[str, ...], why: str) -> str:
+    if why:
+        return f"{name!r} would not be elected now: {why}; where there is a leader, have it transfer its office"
     parts = []
     if ahead:
         told = ", ".join(f"{count} of {who!r}" for who, count in ahead.items())

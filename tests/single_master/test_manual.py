@@ -265,6 +265,25 @@ def test_an_election_cannot_be_forced():
         bench["b"].core.promote(bench["b"].now_ms, token="t", force=True)
 
 
+def test_a_living_leader_is_not_voted_out_by_an_operator():
+    """It may hold the lease: an election that is asked for is refused, and says to transfer instead."""
+    bench = Bench("abc")
+    leader = bench.elect("a")
+    term = leader.core.term
+    bench["b"].core.promote(bench["b"].now_ms, token="p")
+    bench.run(1_000)
+    failed = bench["b"].answer("p")
+    assert isinstance(failed, Failed)
+    assert "transfer" in str(failed.error)
+    assert leader.core.role is Role.LEADER
+    assert leader.core.term == term
+    leader.crash()
+    bench.run(900)
+    bench["b"].core.promote(bench["b"].now_ms, token="again")
+    bench.run(500)
+    assert isinstance(bench["b"].answer("again"), Promoted) or bench.leader() is not None
+
+
 def test_transfer_hands_over_in_good_order():
     """Nothing is lost, and no branch is made."""
     bench = manual()
