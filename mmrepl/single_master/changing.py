@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from mmrepl.single_master.replication import Tenure
 
 
+PATIENCE = 4
+"""So many times its bounds the log may grow while a member is sent a snapshot, and needs what follows on it."""
+
+
 class LogKeeper:
     """The part of a core that owns its log. Mutable."""
 
@@ -221,9 +225,9 @@ class LogKeeper:
         start = min(self.applied, max(log.start, log.last - options.log_margin))
         if log.size_bytes > options.log_bytes:
             start = max(start, min(self.applied, self._beyond_bytes(options.log_bytes // 2)))
-        if self.tenure is not None:
+        if self.tenure is not None and log.last - log.start <= PATIENCE * options.log_entries:
             floor = self.tenure.shipping.floor()
-            start = start if floor is None else min(start, floor)
+            start = start if floor is None or log.size_bytes > PATIENCE * options.log_bytes else min(start, floor)
         if start - log.start < max(1, (log.last - log.start) // 4):
             return
         members_index, members = self.history.at(self.applied)

@@ -65,7 +65,6 @@ class SingleMaster(Serving):
     def __init__(self, opened: Opened, rng: Rng, options: Options, limits: Limits, now_ms: int) -> None:
         super().__init__(opened, rng, options, limits, now_ms)
         self._tick_ms = max(1, min(options.heartbeat_ms // 2, limits.gossip_tick_ms))
-        self._again = False  # whether another turn is wanted at once
         if opened.hard.leading and self.is_manual and opened.doubt is None and self.history.current.has(self.node):
             self._take_office(now_ms)
             self._begin_term()

@@ -129,6 +129,9 @@ class Journal:
 
     def truncated(self, index: int) -> None:
         """The log was cut off after *index*; called before anything is appended again."""
+        self._durable = min(self._durable, index)
+        for handed in self._handed:
+            handed[1] = min(handed[1], index)
         if self._written <= index:
             return
         at = bisect_right(self._rows, index) - 1
@@ -140,11 +143,7 @@ class Journal:
         else:
             self._new.drop = (first, END)
             del self._rows[max(at, 0) :]
-        first = max(first, self.log.start + 1)
-        self._written = first - 1
-        self._durable = min(self._durable, index)
-        for handed in self._handed:
-            handed[1] = min(handed[1], index)
+        self._written = max(first, self.log.start + 1) - 1
 
     def take(self) -> Persist | None:
         """Everything new as one commit, or None. Cost: proportional to what is new."""

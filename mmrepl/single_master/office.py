@@ -54,6 +54,7 @@ class Office(LogKeeper):
         self.closing: list[tuple[int, str]] = []
         self._waiting: deque[tuple[int, Envelope]] = deque()  # messages that a commit has to make true first
         self._tick_at_ms = now_ms
+        self._again = False  # whether another turn is wanted at once
         self._wall_ms = 0
         self.tenure: Tenure | None = None
         self.reception = Reception(self)
@@ -171,6 +172,10 @@ class Office(LogKeeper):
         """Send as soon as all that is known now is on disk."""
         if link is not None:
             self._waiting.append((self.journal.pending, Envelope(link, message)))
+
+    def look_again(self) -> None:
+        """There is something left for another turn, at once."""
+        self._again = True
 
     def complain(self, text: str) -> None:
         """Remember for status what was wrong with a connection."""

@@ -48,6 +48,7 @@ class Tenure:
         self.lease_is_given_up = False  # a successor was told to take over: see `promotion`
         self._told_round: dict[str, int] = {}
         self._heard = True  # whether something was confirmed since the last turn
+        self._is_told_later = False  # whether more was committed in this turn: see `_has_news`
         self.shipping = Shipping(core)
         self.members_changed()
 
@@ -114,6 +115,7 @@ class Tenure:
         index = quorum.reached(core.history.current.sets, self.match)
         if index > core.committed and core.log.term_at(index) == core.term:
             core.committed = index
+            self._is_told_later = True
 
     def _confirm_rounds(self) -> None:
         reached = quorum.reached(self._core.history.current.sets, self._round_of)
@@ -222,6 +224,7 @@ class Tenure:
                 self._probe(peer, progress, now_ms, due=due)
             else:
                 self._replicate(peer, progress, made, now_ms, due=due)
+        self._is_told_later = False
 
     def _replicate(
         self, peer: Peer, progress: Progress, made: dict[tuple[int, int], Append], now_ms: int, *, due: bool
@@ -246,7 +249,7 @@ class Tenure:
             progress.sent(message.prev_index + len(message.bodies), size)
             progress.commit_told = message.commit
             due = False
-        if due or progress.commit_told < min(core.committed, progress.next - 1):
+        if due or (progress.commit_told < min(core.committed, progress.next - 1) and self._has_news()):
             if progress.next <= core.log.start:
                 self._heartbeat(peer, progress)
                 return
@@ -256,6 +259,18 @@ class Tenure:
                 message = made[key] = self._append(progress.next, empty=True)
             core.send(peer.link, message)
             progress.commit_told = core.committed
+
+    def _has_news(self) -> bool:
+        """
+        Whether what is committed is worth a message of its own.
+
+        Not in the turn that committed it, for that one answers the writers, and whoever writes one thing after the
+        other is heard first in the next. Nor while entries are on their way to our disk: the news go with them.
+        """
+        if self._is_told_later:
+            self._core.look_again()
+            return False
+        return self._core.log.last <= self._core.journal.durable
 
     def _probe(self, peer: Peer, progress: Progress, now_ms: int, *, due: bool) -> None:
         core = self._core

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AHEAD = 4
 """So many pieces are under way to a member."""
 
-KEPT_MS = 60_000
+KEPT_MS = 10_000
 """A capture that nobody has asked for a piece of for so long is let go."""
 
 

@@ -10,6 +10,9 @@ from mmrepl.errors import StoreCorrupt, StoreForeign
 from mmrepl.ports import Commit, Durability
 from mmrepl.replication.opening import open_core
 from mmrepl.single_master.core import open_single_master
+from mmrepl.single_master.entry import decode_run
+from mmrepl.single_master.entry_log import EntryLog
+from mmrepl.single_master.journal import Journal
 from mmrepl.single_master.options import Options, Role
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
 from mmrepl.types import NodeId
@@ -84,6 +87,31 @@ def test_what_was_cut_off_while_it_was_under_way_to_the_disk_does_not_count():
     durable = bench["b"].core.journal.durable
     bench.commit(bench["b"])
     assert bench["b"].core.journal.durable == durable == index - 1
+
+
+def test_a_log_may_be_cut_off_twice_before_the_disk_hears_of_it():
+    """What counts as durable gives way each time, though nothing is handed out in between."""
+    log = EntryLog()
+    journal = Journal(log, Durability.SYNC, volatile=False)
+    for _ in range(3):
+        log.append(1, [b"x"] * 4)
+        journal.persisted(journal.take().position)
+    assert journal.durable == 12
+    for index in (10, 9, 3):
+        log.truncate(index)
+        journal.truncated(index)
+        journal.check()
+        assert journal.durable == index
+    log.append(2, [b"y"] * 2)
+    persist = journal.take()
+    journal.persisted(persist.position)
+    assert journal.durable == log.last == 5
+    held = {1: b"", 5: b"", 9: b""}
+    first, end = persist.commit.drop_batches
+    kept = {position for position in held if not first <= position < end}
+    bodies = [body for row in persist.commit.batches.values() for body in decode_run(row).bodies]
+    assert not kept
+    assert bodies == [b"x"] * 3 + [b"y"] * 2
 
 
 def test_all_members_restart_at_once_and_lose_nothing():
