@@ -251,8 +251,12 @@ class Reception:
             return False
         ours, rejoin = link.ours, self._core.rejoin
         times, alone = rejoin.refuse(node_of(theirs)), self._core.members.is_alone(theirs.name)
-        if code == "removed":  # by us, and nobody else has heard of it
-            return times > PATIENCE and theirs.admitted and not rejoin.admitted and not alone
+        if code == "removed":  # by us, whom nobody holds for a member; others hold it for one, and have not heard of it
+            return (
+                times > PATIENCE
+                and not rejoin.admitted
+                and any(name not in (ours.name, theirs.name) for name, _ in theirs.members)
+            )
         if alone or (times > PATIENCE and not rejoin.admitted):
             return theirs.admitted or theirs.name > ours.name
         is_one = bool({name for name, _ in ours.known}.intersection(name for name, _ in theirs.known))

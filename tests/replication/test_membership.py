@@ -723,7 +723,22 @@ def test_parts_that_were_told_of_each_other_come_together():
     assert world["dan"].get("ada") == world["ada"].get("cleo") == 1
 
 
-def test_whoever_removed_a_member_and_then_lost_its_own_sponsors_rejoins():
+def test_whoever_removed_its_only_fellow_does_not_rejoin_it():
+    """However often that one comes: it belongs to nobody else."""
+    world = meshed("lima", "paris")
+    world["lima"].put("k", 1)
+    world.settle()
+    paris = world["paris"]
+    paris.core.remove("lima")
+    world.run(300)
+    now = paris.node
+    dialled_again_and_again(world, [("lima", "paris")], 12)
+    assert paris.node == now
+    assert not world.between("lima", "paris")
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_whoever_removed_a_member_and_then_lost_its_own_sponsors_rejoins(is_alone):
     """Paris removed lima, nobody heard of it, and paris came back as somebody else: lima is the cluster, not paris."""
     world = meshed("lima", "paris", "tokyo")
     world["lima"].put("k", 1)
@@ -732,6 +747,8 @@ def test_whoever_removed_a_member_and_then_lost_its_own_sponsors_rejoins():
         world.cut("paris", other)
     paris = world["paris"]
     paris.core.remove("lima")
+    if is_alone:
+        del paris.core.members.entries["tokyo"]
     world.run(300)
     paris.core.local.become(NodeId("paris", 7))
     paris.core.rejoin.opened()
