@@ -12,8 +12,9 @@ from typing import Any
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.compare.clients import Answer
-from mmrepl.compare.record import Event, RunRecord
-from mmrepl.compare.virtual import Later, pause
+from mmrepl.compare.record import RunRecord
+from mmrepl.compare.sim_world import TimedWorld
+from mmrepl.compare.virtual import Later
 from mmrepl.errors import MmreplError, WaitTimeout
 from mmrepl.resolvers import Resolver
 from mmrepl.sim.cluster import Cluster
@@ -32,36 +33,16 @@ def shown(value: Value) -> tuple[frozenset[str], ...]:
     return (frozenset(str(item) for item in value),)
 
 
-class MultiMasterWorld:
+class MultiMasterWorld(TimedWorld[Cluster]):
     """See `mmrepl.compare.clients.World`."""
 
     def __init__(self, mode: str, names: tuple[str, ...], seed: int, resolver: Resolver, weather: Weather) -> None:
-        self.run = RunRecord(mode, names, seed)
+        cluster = Cluster(names, seed=seed, default=resolver, weather=weather, settings=Settings(disk_ms=1))
+        super().__init__(RunRecord(mode, names, seed), cluster)
+        cluster.acknowledged = self._acknowledged  # type: ignore[method-assign]
         self._timeout_ms = 2_000
         self._acks: dict[Dot, Later[bool]] = {}
-        self.cluster = Cluster(names, seed=seed, default=resolver, weather=weather, settings=Settings(disk_ms=1))
-        self.cluster.acknowledged = self._acknowledged  # type: ignore[method-assign]
         self._wanted: VersionVector | None = None  # what the nodes had at the heal, together
-        self._start_ms = self.cluster.now_ms
-        self._start_bytes = self.cluster.network.sent_bytes
-
-    # -- time
-
-    def now_ms(self) -> int:
-        """Milliseconds since the run began."""
-        return self.cluster.now_ms - self._start_ms
-
-    def pause(self, ms: int) -> Later[None]:
-        """Let time pass."""
-        return pause(self.cluster.world, ms)
-
-    def at(self, ms: int, deed: Any) -> None:
-        """Plan something."""
-        self.cluster.world.at(self._start_ms + ms, deed)
-
-    def go(self, until_ms: int) -> None:
-        """Let it happen."""
-        self.cluster.world.run_until(self._start_ms + until_ms)
 
     # -- calls
 
@@ -109,7 +90,7 @@ class MultiMasterWorld:
         """Cut the first node off: there is no primary."""
         first = self.run.nodes[0]
         self.run.isolated = frozenset({first})
-        self._note("isolate", first, f"{first} is cut off from all others")
+        self.note("isolate", first, f"{first} is cut off from all others")
         self.cluster.partition({first}, set(self.run.nodes) - {first})
 
     def promote(self) -> None:
@@ -118,18 +99,18 @@ class MultiMasterWorld:
     def crash(self) -> None:
         """The last node loses power."""
         last = self.run.nodes[-1]
-        self._note("crash", last, f"{last} crashes")
+        self.note("crash", last, f"{last} crashes")
         self.cluster.crash(last, power=True)
 
     def restart(self) -> None:
         """It comes back."""
         last = self.run.nodes[-1]
-        self._note("restart", last, f"{last} is back")
+        self.note("restart", last, f"{last} is back")
         self.cluster.restart(last)
 
     def heal(self) -> None:
         """The network is whole again; from here on the time to agreement counts."""
-        self._note("heal", "", "the network is whole again")
+        self.note("heal", "", "the network is whole again")
         self.cluster.heal()
         self.cluster.world.after(1, self._look)
 
@@ -144,27 +125,23 @@ class MultiMasterWorld:
                 self._wanted = self._wanted.join(version)
         if len(versions) == len(self.run.nodes) and all(version.descends(self._wanted) for version in versions):
             self.run.converged_ms = self.now_ms() - (self.run.at("heal") or 0)
-            self._note("converged", "", "all nodes have what any of them had")
+            self.note("converged", "", "all nodes have what any of them had")
         else:
             self.cluster.world.after(1, self._look)
-
-    def _note(self, kind: Any, node: str, text: str) -> None:
-        self.run.events.append(Event(self.now_ms(), kind, node, text))
 
     # -- the end
 
     def end(self) -> None:
         """Let it agree, and note what is left."""
         cluster, run = self.cluster, self.run
-        run.sent_bytes = cluster.network.sent_bytes - self._start_bytes
-        self._note("end", "", "the clients have stopped")
+        self.count()
+        self.note("end", "", "the clients have stopped")
         try:
             cluster.run_until_converged()
         except WaitTimeout as error:
-            self._note("end", "", str(error))
+            self.note("end", "", str(error))
         version = cluster.up()[0].store_core.local.store.version
         marks = (record.mark for record in run.records if isinstance(record.mark, Dot))
         run.survived = {mark for mark in marks if version.covers(mark)}
         for key in sorted({record.key for record in run.records}):
             run.final[key] = shown(cluster.up()[0].read(DEFAULT_TABLE, key).value)
-        run.stored_bytes = sum(node.disk.size_bytes for node in cluster.nodes.values())

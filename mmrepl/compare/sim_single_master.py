@@ -13,9 +13,10 @@ from typing import Any
 from attrs import frozen
 
 from mmrepl.compare.clients import Answer
-from mmrepl.compare.record import Event, RunRecord
+from mmrepl.compare.record import RunRecord
 from mmrepl.compare.sim_multi_master import shown
-from mmrepl.compare.virtual import Later, pause
+from mmrepl.compare.sim_world import TimedWorld
+from mmrepl.compare.virtual import Later
 from mmrepl.errors import MmreplError, PromotionRefused, WaitTimeout
 from mmrepl.sim.network import Weather
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
@@ -42,40 +43,24 @@ class Knobs:
     read: ReadLevel
 
 
-class SingleMasterWorld:
+class SingleMasterWorld(TimedWorld[SingleMasterCluster]):
     """See `mmrepl.compare.play.SimWorld`."""
 
     def __init__(self, mode: str, names: tuple[str, ...], seed: int, knobs: Knobs, weather: Weather) -> None:
-        self.run = RunRecord(mode, names, seed, single_writer=True)
-        self.knobs = knobs
-        self.cluster = SingleMasterCluster(
+        cluster = SingleMasterCluster(
             names, seed=seed, weather=weather,
             settings=LogSettings(
                 failover=knobs.failover, ack=knobs.ack, disk_ms=1, election_ms=(1_000, 2_000), heartbeat_ms=100,
                 rest={"ack_timeout_ms": TIMEOUT_MS, "read_timeout_ms": TIMEOUT_MS // 2},
             ),
         )  # fmt: skip
-        self._rng = self.cluster.world.dice("compare", "ways")
-        self._primary = self.cluster.run_until_led()
-        self.cluster.run_until_equal()
+        self._primary = cluster.run_until_led()
+        cluster.run_until_equal()
+        super().__init__(RunRecord(mode, names, seed, single_writer=True), cluster)
+        self.knobs = knobs
+        self._rng = cluster.world.dice("compare", "ways")
         self._crashed = ""
         self._wanted: LogPosition | None = None
-        self._start_ms = self.cluster.now_ms
-        self._start_bytes = self.cluster.network.sent_bytes
-
-    # -- time
-
-    def now_ms(self) -> int:
-        """Milliseconds since the run began."""
-        return self.cluster.now_ms - self._start_ms
-
-    def pause(self, ms: int) -> Later[None]:
-        """Let time pass."""
-        return pause(self.cluster.world, ms)
-
-    def at(self, ms: int, deed: Any) -> None:
-        """Plan something."""
-        self.cluster.world.at(self._start_ms + ms, deed)
 
     def go(self, until_ms: int) -> None:
         """Let it happen, and note who leads on the way."""
@@ -84,7 +69,7 @@ class SingleMasterWorld:
             self.cluster.run(min(20, until_ms - self.now_ms()))
             now_leading = self.cluster.leader()
             if now_leading and now_leading != leading:
-                self._note("primary", now_leading, f"{now_leading} takes writes")
+                self.note("primary", now_leading, f"{now_leading} takes writes")
                 leading = now_leading
 
     # -- calls
@@ -187,7 +172,7 @@ class SingleMasterWorld:
         """Cut the primary off from all others."""
         primary = self._primary = self.cluster.leader() or self.run.nodes[0]
         self.run.isolated = frozenset({primary})
-        self._note("isolate", primary, f"{primary} is cut off from all others")
+        self.note("isolate", primary, f"{primary} is cut off from all others")
         self.cluster.partition({primary}, set(self.run.nodes) - {primary})
 
     def promote(self) -> None:
@@ -216,29 +201,29 @@ class SingleMasterWorld:
                 further = max(there, key=ahead.__getitem__, default=name)
                 self._promote(further, force=further == name)
 
-        self._note("promote", name, f"an operator promotes {name}{' by force' if force else ''}")
+        self.note("promote", name, f"an operator promotes {name}{' by force' if force else ''}")
         try:
             node.ask(lambda core, token: core.promote(node.now()[0], token=token, force=force), answered)
         except MmreplError as error:
-            self._note("promote", name, f"{name} refuses: {error}")
+            self.note("promote", name, f"{name} refuses: {error}")
 
     def crash(self) -> None:
         """The last replica of the other side loses power."""
         leading = self.cluster.leader()
         others = [name for name in self.run.nodes if name not in self.run.isolated and name != leading]
         self._crashed = others[-1] if others else self.run.nodes[-1]
-        self._note("crash", self._crashed, f"{self._crashed} crashes")
+        self.note("crash", self._crashed, f"{self._crashed} crashes")
         self.cluster.crash(self._crashed, power=True)
 
     def restart(self) -> None:
         """It comes back."""
         if self._crashed:
-            self._note("restart", self._crashed, f"{self._crashed} is back")
+            self.note("restart", self._crashed, f"{self._crashed} is back")
             self.cluster.restart(self._crashed)
 
     def heal(self) -> None:
         """The network is whole again; from here on the time to agreement counts."""
-        self._note("heal", "", "the network is whole again")
+        self.note("heal", "", "the network is whole again")
         self.cluster.heal()
         self.cluster.world.after(1, self._look)
 
@@ -252,25 +237,22 @@ class SingleMasterWorld:
         wanted = self._wanted
         if wanted is not None and len(up) == len(self.run.nodes) and all(_has(node, wanted) for node in up):
             self.run.converged_ms = self.now_ms() - (self.run.at("heal") or 0)
-            self._note("converged", "", "all nodes have the log of the primary")
+            self.note("converged", "", "all nodes have the log of the primary")
         else:
             self.cluster.world.after(1, self._look)
-
-    def _note(self, kind: Any, node: str, text: str) -> None:
-        self.run.events.append(Event(self.now_ms(), kind, node, text))
 
     # -- the end
 
     def end(self) -> None:
         """Let it agree, and note what is left."""
         cluster, run = self.cluster, self.run
-        run.sent_bytes = cluster.network.sent_bytes - self._start_bytes
-        self._note("end", "", "the clients have stopped")
+        self.count()
+        self.note("end", "", "the clients have stopped")
         try:
             cluster.run_until_led()
             cluster.run_until_equal()
         except WaitTimeout as error:
-            self._note("end", "", str(error))
+            self.note("end", "", str(error))
         core = cluster.core(cluster.leader() or run.nodes[0])
         for record in run.records:
             mark = record.mark
@@ -281,7 +263,6 @@ class SingleMasterWorld:
         for key in sorted({record.key for record in run.records}):
             found = core.get(DEFAULT_TABLE, key)
             run.final[key] = () if found is None else shown(decode(found[0]))
-        run.stored_bytes = sum(node.disk.size_bytes for node in cluster.nodes.values())
 
 
 def _has(node: LogNode, wanted: LogPosition) -> bool:
