@@ -114,7 +114,8 @@ def _play(
 
 
 def _tell(compared: list[Compared], work: Workload, plan: Script, seed: int) -> None:
-    from mmrepl.compare import ROWS
+    from mmrepl.compare.report import PARTS, ROWS
+    from mmrepl.compare.words import in_words
 
     console = output.console()
     run = compared[0].run
@@ -122,17 +123,24 @@ def _tell(compared: list[Compared], work: Workload, plan: Script, seed: int) -> 
         f"{len(run.nodes)} nodes, {work.clients_a_node * len(run.nodes)} clients, workload {work.name},"
         f" {work.duration_ms / 1000:g} s, seed {seed}; script: {plan}"
     )
-    half = min(len(compared), 5)
-    for part in (compared[:half], compared[half:]):
-        if not part:
-            continue
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("")
-        for one in part:
-            table.add_column(one.mode.name, justify="right")
-        for row in ROWS:
-            cells = [Text(row.say(one.figures), style=STYLES[row.verdict(one.figures)]) for one in part]
-            table.add_row(row.title, *cells)
+    output.say("")
+    words = Table.grid(padding=(0, 2))
+    for one in compared:
+        words.add_row(Text(one.mode.name, style="bold"), in_words(one))
+    console.print(words)
+    for part, title in enumerate(PARTS):
+        rows = [row for row in ROWS if row.part == part]
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", title_justify="left")
+        table.add_column(f"\n{title}", no_wrap=True)
+        for row in rows:
+            table.add_column(row.short if "\n" in row.short else f"\n{row.short}", justify="right", no_wrap=True)
+        for one in compared:
+            cells = [Text(row.said(one.figures), style=STYLES[row.verdict(one.figures)]) for row in rows]
+            table.add_row(one.mode.name, *cells)
         output.say("")
         console.print(table)
-    output.say("\nsession guarantees: read your writes, monotonic reads, monotonic writes, writes follow reads")
+    output.say("")
+    legend = Table.grid(padding=(0, 2))
+    for row in ROWS:
+        legend.add_row(Text(row.title), Text(row.meaning, style="dim"))
+    console.print(legend)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+from itertools import pairwise
+
 import orjson
 import pytest
+from attrs import evolve
 
 from mmrepl.compare import MODES, ROWS, Script, Workload, as_data, chosen, compare, page
+from mmrepl.compare.figures import Fates
+from mmrepl.compare.page import LETTER, timeline
+from mmrepl.compare.words import in_words
 from mmrepl.errors import UsageError
 
 WORK = Workload(duration_ms=12_000, pause_ms=80)
@@ -82,9 +90,47 @@ def test_every_figure_is_told_in_the_data_and_on_the_page(played):
         assert row.title in text
         for one in compared:
             assert row.say(one.figures) in text
+            assert f">{row.said(one.figures)}<" in text
+    for one in compared:
+        assert escape(in_words(one)) in text
     assert text.count('aria-label="timeline"') == len(compared)
     assert "http" not in text
     assert "<script" not in text
+
+
+def test_what_is_said_of_a_run_is_what_was_counted(played):
+    """An asynchronous primary went on and lost; a leader that was cut off could write nothing and lost nothing."""
+    one = played["async"]
+    words = in_words(one)
+    assert f"went on ({one.figures.cut_off.ok} writes accepted, none refused)" in words
+    assert f"{one.figures.lost} acknowledged writes were lost" in words
+    words = in_words(played["elected-local"])
+    assert "the primary's side could write nothing" in words
+    assert "no acknowledged write was lost" in words.lower()
+
+
+def test_what_is_said_follows_the_figures(played):
+    """One is said as one, and what did not happen is not said to have."""
+    one = played["async"]
+    few = evolve(one.figures, lost=1, overwritten_unseen=1, converged_ms=None, siblings_left=2, cut_off=Fates(1, 1, 0))
+    words = in_words(evolve(one, figures=few))
+    assert "1 acknowledged write was lost, 1 was written over by somebody who had not seen it" in words
+    assert "had 1 of 2 writes accepted (1 refused)" in words
+    assert "did not agree by the end, with siblings of 2 keys left to merge" in words
+    none = in_words(evolve(one, figures=evolve(few, cut_off=Fates(0, 0, 0))))
+    assert "did not get as far as writing" in none
+
+
+def test_labels_of_a_timeline_do_not_collide(played):
+    """Two labels in one row have room for all their letters."""
+    for one in played.values():
+        labels = re.findall(r'<text class="soft" x="([\d.]+)" y="(\d+)">([^<]+)<title>', timeline(one.run, 12_000))
+        rows = {}
+        for x, y, text in labels:
+            rows.setdefault(y, []).append((float(x), float(x) + LETTER * len(text)))
+        assert rows
+        for row in rows.values():
+            assert all(left[1] < right[0] for left, right in pairwise(row)), one.mode.name
 
 
 def test_an_unknown_mode_is_named():
