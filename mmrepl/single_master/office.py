@@ -31,6 +31,9 @@ from mmrepl.wire.messages import Message
 COMPLAINTS = 32
 """So many of the latest complaints about peers are kept for status."""
 
+WAITING_MAX = 4096
+"""So many messages wait for the disk."""
+
 
 class Office(LogKeeper):
     """A node's term, vote and role, over its log. Mutable."""
@@ -52,7 +55,8 @@ class Office(LogKeeper):
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)  # why connections were refused or lost, latest last
         self.envelopes: list[Envelope] = []
         self.closing: list[tuple[int, str]] = []
-        self._waiting: deque[tuple[int, Envelope]] = deque()  # messages that a commit has to make true first
+        # Messages that a commit has to make true first. Of too many the oldest is dropped, as a network might have.
+        self._waiting: deque[tuple[int, Envelope]] = deque(maxlen=WAITING_MAX)
         self._tick_at_ms = now_ms
         self._again = False  # whether another turn is wanted at once
         self._wall_ms = 0

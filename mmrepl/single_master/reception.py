@@ -146,8 +146,8 @@ class Reception:
         link.theirs = theirs
         refusal = check_hello(link.ours, theirs)
         if refusal is not None:
-            if refusal.code == "self" and link.dialled:
-                self.found_at[link.dialled] = theirs.name
+            if refusal.code == "self":
+                self._found(link.dialled, theirs.name)
             self.refuse(link, refusal)
         elif self._core.options.secret is not None:
             link.proof_due = True
@@ -173,7 +173,7 @@ class Reception:
         node = node_of(theirs)
         peer = core.peers.get(theirs.name)
         refusal = self._clash(link, peer, theirs, now_ms) or self._unwanted(theirs)
-        if refusal is None and peer is None and len(core.peers) >= core.limits.peers:
+        if refusal is None and peer is None and len(core.peers) >= core.limits.peers and not self._forget_somebody():
             refusal = Refusal("limit", f"{core.limits.peers} peers are all that is allowed (limits.peers)")
         if refusal is not None:
             self.refuse(link, refusal)
@@ -189,10 +189,26 @@ class Reception:
         link.peer = peer
         self._up = None
         for address in (theirs.address, link.dialled):
-            if address:
-                self.found_at[address] = theirs.name
+            self._found(address, theirs.name)
         core.notify(MemberChanged(peer.name, MemberState.CATCHING_UP))
         core.met(peer, now_ms)
+
+    def _found(self, address: str, name: str) -> None:
+        """An address leads to a node. Of too many the oldest is forgotten: if it is wanted, it is dialled anew."""
+        if address:
+            self.found_at.pop(address, None)
+            self.found_at[address] = name
+            if len(self.found_at) > 4 * self._core.limits.peers:
+                del self.found_at[next(iter(self.found_at))]
+
+    def _forget_somebody(self) -> bool:
+        """Make room for another peer: forget one that is gone, and no member. Returns whether there was one."""
+        core = self._core
+        for name, peer in core.peers.items():
+            if peer.link is None and not core.history.current.has(peer.node):
+                del core.peers[name]
+                return True
+        return False
 
     def _clash(self, link: Link, peer: Peer | None, theirs: Hello, now_ms: int) -> Refusal | None:
         """Two connections to one node: one stays. Two nodes of one name: the one that we hear stays."""
@@ -200,8 +216,7 @@ class Reception:
             return None
         name = self._core.node.name
         if peer.hello.instance == theirs.instance:
-            if link.dialled:
-                self.found_at[link.dialled] = theirs.name
+            self._found(link.dialled, theirs.name)
             if bool(link.dialled) == (name < theirs.name):  # both sides come to keep the same one
                 return None
             return Refusal("duplicate", f"{name!r} and {theirs.name!r} are connected already")
