@@ -8,6 +8,9 @@ operator adds the node again under its new incarnation, as people would.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from random import Random
+
 from mmrepl.errors import MmreplError
 from mmrepl.sim.faults import Faults
 from mmrepl.sim.mix import Mix
@@ -16,6 +19,39 @@ from mmrepl.sim.single_master.history import Forced
 from mmrepl.sim.single_master.node import WRITERS, LogNode
 from mmrepl.single_master import events
 from mmrepl.single_master.options import Failover
+from mmrepl.single_master.quorum import majority
+
+LOG_FAULTS: Mapping[str, tuple[str, float, int, int]] = {
+    # name: (row of the catalogue, share of seeds that draw it, least and most times a run), as `mmrepl.sim.mix.FAULTS`
+    "leader isolated": ("N5", 0.55, 1, 3),
+    "leader dies": ("P1", 0.45, 1, 3),
+    "leader stands still": ("P4", 0.45, 1, 3),
+    "quorum lost": ("M7", 0.50, 1, 3),
+    "transfer": ("M7", 0.45, 1, 4),
+    "leader removed": ("M2", 0.30, 1, 1),
+    "voters changed": ("M4", 0.45, 1, 4),
+}
+"""Faults that mean something only where one node leads. What people do to a leader on purpose is here too."""
+
+PATIENT = LOG_FAULTS.keys() | {"wiped", "restored", "rot", "loss of power", "removed"}
+"""These wait for a moment at which they may happen."""
+
+RETRY_MS = 150
+
+STANDARD_MS = 6_000
+"""How long a safety phase is to which the times above apply."""
+
+
+def draw_log_faults(rng: Random, names: tuple[str, ...] | None, duration_ms: int) -> dict[str, int]:
+    """How often each happens in a run; of those *names* only, and then surely, if any are given."""
+    longer = max(1, duration_ms // STANDARD_MS)
+    drawn = {}
+    for name, (_, share, least, most) in LOG_FAULTS.items():
+        chosen, times = rng.random() < share, rng.randint(least, most) * longer
+        if chosen if names is None else name in names:
+            drawn[name] = times
+    return drawn
+
 
 LOOK_MS = 250
 """How often the operator looks."""
@@ -39,6 +75,12 @@ class LogFaults(Faults[LogNode]):
         self._promoting = False
         cluster.world.after(LOOK_MS, self._operate)
 
+    def _fire(self, name: str) -> None:
+        before = self.cluster.fired[name]
+        super()._fire(name)
+        if name in PATIENT and self.cluster.fired[name] == before and not self.over:
+            self.cluster.world.after(RETRY_MS, self._fire, name)
+
     # -- what is only done while enough remember
 
     def _enough_remember(self) -> bool:
@@ -55,6 +97,32 @@ class LogFaults(Faults[LogNode]):
                 return False
             if node.running.applied < self.logs.core(leader).committed:
                 return False
+        return True
+
+    def _may_forget(self, node: LogNode) -> bool:
+        """
+        Whether a quorum would keep its votes without this node's, by what anybody knows of the members.
+
+        An end that is torn when power is lost leaves a memory in doubt: nothing that was promised is lost with it but
+        the vote, until the node is added again.
+        """
+        for other in self.logs.nodes.values():
+            members = other.members
+            if members is None:
+                continue
+            for voters in members.sets:
+                there = [self.logs.nodes[name] for name in voters if name in self.logs.nodes]
+                keep = [each for each in there if each.identity is not None and members.has(each.identity)]
+                if len(keep) - (node in keep) < majority(len(voters)):
+                    return False
+        return True
+
+    def _loss_of_power(self) -> bool:
+        node = self._some()
+        if node is None or not self._may_forget(node):
+            return False
+        self.logs.crash(node.name, power=True)
+        self._restart_later(node)
         return True
 
     def _wiped(self) -> bool:
@@ -100,6 +168,109 @@ class LogFaults(Faults[LogNode]):
         self.logs.add(f"zoe{self._joined}")
         return True
 
+    # -- what happens to who leads
+
+    def _leading(self) -> LogNode | None:
+        name = self.logs.leader()
+        node = self.logs.nodes[name] if name else None
+        return None if node is None or node.paused else node
+
+    def _leader_isolated(self) -> bool:
+        leader = self._leading()
+        if leader is None:
+            return False
+        others = [name for name in self.logs.names if name != leader.name]
+        self.logs.note(f"{leader.name}, which leads, is cut off")
+        self._hold([(leader.name, other) for other in others] + [(other, leader.name) for other in others], 200, 3_000)
+        return True
+
+    def _leader_dies(self) -> bool:
+        leader = self._leading()
+        if leader is None:
+            return False
+        if self._rng.random() < 0.5:
+            leader.die_after = self._rng.randrange(12)
+            return True
+        self.logs.crash(leader.name, power=self._rng.random() < 0.5 and self._may_forget(leader))
+        self._restart_later(leader)
+        return True
+
+    def _leader_stands_still(self) -> bool:
+        leader = self._leading()
+        if leader is None:
+            return False
+        self.logs.pause(leader.name)
+        self._for_a_while(leader.resume, 100, 2_500)
+        return True
+
+    def _quorum_lost(self) -> bool:
+        """Even halves, or everybody alone: nobody has a quorum, and all campaign at once when it is back."""
+        names = list(self.logs.names)
+        self._rng.shuffle(names)
+        half = len(names) // 2
+        alone = self._rng.random() < 0.5
+        pairs = [
+            (one, other)
+            for at, one in enumerate(names)
+            for number, other in enumerate(names)
+            if one != other
+            and (alone or (at < half) != (number < half) or (len(names) % 2 and names[-1] in {one, other}))
+        ]
+        self.logs.note("nobody has a quorum")
+        self._hold(pairs, 300, 2_000)
+        return True
+
+    def _transfer(self) -> bool:
+        leader = self._leading()
+        if leader is None:
+            return False
+        others = [name for name in leader.running.history.current.voters if name != leader.name]
+        if not others:
+            return False
+        to = others[self._rng.randrange(len(others))]
+        try:
+            leader.ask(lambda core, token: core.transfer(to, leader.now()[0], token=token), self._transferred)
+        except MmreplError:
+            return False  # one is under way
+        self.logs.note(f"{leader.name} hands over to {to}")
+        return True
+
+    def _transferred(self, event: object) -> None:
+        self.logs.fired["transferred"] += isinstance(event, events.Transferred)
+
+    def _leader_removed(self) -> bool:
+        leader = self._leading()
+        if leader is None or self.logs.settings.failover is Failover.MANUAL or not self._enough_remember():
+            return False  # a primary would go before anybody has heard of it: another one is promoted first
+        try:
+            self.logs.remove(leader.name, at=leader.name)
+        except MmreplError:
+            return False
+        return True
+
+    def _voters_changed(self) -> bool:
+        """Some voters become learners, some learners voters, in one change: joint, where there are two or more."""
+        leader = self._leading()
+        if leader is None or not self._enough_remember():
+            return False
+        current, rng = leader.running.history.current, self._rng
+        add = tuple(name for name in current.learners if rng.random() < 0.7)
+        candidates = [name for name in current.voters if name != leader.name]
+        spare = min(len(candidates), len(current.voters) + len(add) - 3)
+        learners = tuple(rng.sample(candidates, rng.randint(0, spare))) if spare > 0 else ()
+        if not add and not learners:
+            return False
+        monotonic, wall = leader.now()
+        try:
+            leader.ask(
+                lambda core, token: core.change_members(monotonic, wall, token=token, add=add, learners=learners),
+                lambda _event: None,
+            )
+        except MmreplError:
+            return False
+        self.logs.note(f"{leader.name} makes voters of {add}, learners of {learners}")
+        return True
+
     # -- the operator
 
     def _operate(self) -> None:
@@ -140,7 +311,8 @@ class LogFaults(Faults[LogNode]):
         node = self._some() if not self.over else self._furthest()
         if node is None or self._promoting or node.running.role in WRITERS:
             return
-        force = self.may_force and self._refusals >= FORCES_AFTER
+        # By force an empty node would found a cluster of its own beside this one: nobody does that to a member.
+        force = self.may_force and self._refusals >= FORCES_AFTER and self._has_vote(node)
         try:
             node.ask(lambda core, token: core.promote(node.now()[0], token=token, force=force), self._promoted)
         except MmreplError:
@@ -151,8 +323,13 @@ class LogFaults(Faults[LogNode]):
             self.logs.fired["forced promotion"] += 1
             self.logs.history.add(Forced(self.logs.world.now_ms, node.name))
 
+    def _has_vote(self, node: LogNode) -> bool:
+        members = node.running.history.current
+        return members.has(node.running.node) and members.is_voter(node.name)
+
     def _furthest(self) -> LogNode | None:
-        up = [node for node in self.logs.up() if not node.paused and node.name not in self.gone]
+        """Of those that may be promoted at all: a memory in doubt may go further, and has no vote."""
+        up = [node for node in self.logs.up() if node.name not in self.gone and self._has_vote(node)]
         return max(up, key=lambda node: (node.running.log.last_term, node.running.log.last), default=None)
 
     def _promoted(self, event: object) -> None:

@@ -13,8 +13,10 @@ from mmrepl.sim.disk import SimStorage
 from mmrepl.sim.host import SimHost
 from mmrepl.sim.single_master.history import Acknowledged, Committed, Cut, Installed, Kept, Led, Logged, Lost, Opened
 from mmrepl.single_master import events
+from mmrepl.single_master.configuration import Configuration
 from mmrepl.single_master.core import SingleMaster, open_single_master
 from mmrepl.single_master.options import Role
+from mmrepl.types import NodeId
 
 if TYPE_CHECKING:
     from mmrepl.sim.single_master.cluster import SingleMasterCluster
@@ -32,6 +34,8 @@ class LogNode(SimHost[SingleMaster]):
         self._seen_start = self._seen_last = self._seen_commit = 0
         self._runs: list[tuple[int, int]] = []
         self._led = 0  # the term in which it was seen leading
+        self.identity: NodeId | None = None  # who it was when it ran last; None when its disk has been lost since
+        self.members: Configuration | None = None  # as it knew them last
 
     # -- lives
 
@@ -55,6 +59,7 @@ class LogNode(SimHost[SingleMaster]):
         if core.doubt is not None:
             cluster.forgive(self.name, core.doubt)
         core.bound(self.address)
+        self.identity = core.node
         self._note_opened(core)
         self.note("started", core.node, core.term, core.log.last)
         return core
@@ -108,6 +113,7 @@ class LogNode(SimHost[SingleMaster]):
         """See what became of the log, and who leads."""
         del via
         core = self.running
+        self.members = core.history.current
         log = core.log
         if log.start > self._seen_last or (log.start > self._seen_start and core.applied == log.start == log.last):
             self._note_installed(log)
@@ -176,6 +182,7 @@ class LogNode(SimHost[SingleMaster]):
     def wiped(self) -> None:
         """Nothing is left."""
         super().wiped()
+        self.identity = self.members = None
         self.cluster.history.add(Lost(self.cluster.world.now_ms, self.name, "wiped"))
 
 

@@ -14,13 +14,14 @@ from typing import Literal
 from attrs import evolve, field, frozen
 
 from mmrepl.errors import MmreplError, Unavailable, WaitTimeout
+from mmrepl.sim.chance import dice
 from mmrepl.sim.mix import Mix, draw
 from mmrepl.sim.mix import Options as MixOptions
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.single_master.checkers import check_log_history
 from mmrepl.sim.single_master.clients import LogWorkload
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
-from mmrepl.sim.single_master.faults import LogFaults
+from mmrepl.sim.single_master.faults import LogFaults, draw_log_faults
 from mmrepl.single_master.options import Failover
 
 Mode = Literal["automatic", "manual"]
@@ -98,6 +99,8 @@ class LogRun:
         )  # fmt: skip
         names = mix.names if options.nodes is not None or len(mix.names) > 2 else (*mix.names, "zed")
         faults = {name: times for name, times in mix.faults.items() if name not in NOT_HERE}
+        if options.faults is not None or len(mix.faults) > 2 or self.seed % 2:  # some of the quiet seeds stay quiet
+            faults |= draw_log_faults(dice(self.seed, "mix", "log"), options.faults, options.duration_ms)
         return evolve(mix, names=names, faults=faults)
 
     def _make(self) -> SingleMasterCluster:
@@ -107,7 +110,10 @@ class LogRun:
             failover=Failover(options.failover), election_ms=ELECTION_MS, limits=mix.limits,
             secret=b"swordfish" if mix.secret else None, compression=mix.compression, disk_ms=mix.disk_ms,
             log_entries=20 if short else 100_000, log_margin=5 if short else 10_000,
-            rest={"ack_timeout_ms": 2_000, "read_timeout_ms": 1_500},
+            rest={
+                "ack_timeout_ms": 2_000, "read_timeout_ms": 1_500,
+                "sessions_max": dice(self.seed, "mix", "sessions").choice((10_000, 10_000, 6, 3)),
+            },
         )  # fmt: skip
         cluster = SingleMasterCluster(mix.names, seed=self.seed, datagrams=mix.datagrams, settings=settings)
         cluster.run_until_led()  # a cluster is founded in peace, when all its first members are there
