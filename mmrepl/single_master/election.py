@@ -208,9 +208,12 @@ class Election:
         if found is Outcome.OPEN:
             return
         if found is Outcome.LOST:
+            why = self.answers_text()
+            if not core.history.current.founded:
+                core.complain(f"founding: the cluster is not founded yet: {why}")
             self.stop()
             core.follow("")
-            core.promotion.lost_vote(self.answers_text())
+            core.promotion.lost_vote(why)
         elif self.is_surveying:
             self.campaign(transfer=self._transfer)
         else:

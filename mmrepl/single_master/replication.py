@@ -115,7 +115,7 @@ class Tenure:
         index = quorum.reached(core.history.current.sets, self.match)
         if index > core.committed and core.log.term_at(index) == core.term:
             core.committed = index
-            self._is_told_later = True
+            self._is_told_later = core.acks.count > 0
 
     def _confirm_rounds(self) -> None:
         reached = quorum.reached(self._core.history.current.sets, self._round_of)

@@ -8,8 +8,8 @@ from mmrepl.errors import NotPrimary, PromotionRefused, UsageError
 from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.single_master.configuration import SLOTS
 from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
-from mmrepl.single_master.options import Role
-from tests.single_master.bench import Answered, Bench, Failed, contents
+from mmrepl.single_master.options import ReadLevel, Role
+from tests.single_master.bench import Answered, Bench, Failed, ReadReady, contents
 
 
 def manual(names="abc", **options):
@@ -314,3 +314,28 @@ def test_a_log_that_was_cut_beyond_the_new_primarys_confirms_nothing():
     bench.run(3_000)
     assert contents(bench["a"].core) == contents(bench["b"].core)
     assert bench["a"].value("k") == "new"
+
+
+def test_a_replica_that_has_applied_others_serves_no_read_from_them():
+    """Having applied far enough is not enough: the logs have to be seen to agree that far."""
+    bench = manual()
+    bench.check_committed = False
+    bench.partition("a", "bc")
+    for value in range(20):
+        bench["a"].put("k", f"lost {value}")
+    bench.run(100)
+    assert isinstance(promote(bench, "b"), Promoted)
+    bench["b"].put("k", "new", ack="quorum")
+    bench.run(100)
+    bench.filter = lambda s, t, m: not (t == "a" and getattr(m, "bodies", None))
+    bench.heal()
+    bench.run(300)
+    old = bench["a"]
+    assert old.core.applied > bench["b"].core.applied
+    old.core.read(ReadLevel.LINEARIZABLE, old.now_ms, token="r")
+    bench.run(300)
+    assert old.answer("r") is None or old.value("k") == "new"
+    bench.filter = None
+    bench.run(2_000)
+    assert isinstance(old.answer("r"), ReadReady)
+    assert old.value("k") == "new"

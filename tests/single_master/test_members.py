@@ -170,6 +170,18 @@ def test_two_clusters_of_one_name_part():
     assert not core.is_up(number)
 
 
+def test_who_expects_others_is_told_why_the_cluster_is_not_founded():
+    """All first members have to expect the same: whoever does not is named, with the reason."""
+    bench = Bench("abc", start=False)
+    for name in "abc":
+        expected = {"a": ("b",), "b": ("a", "c"), "c": ("a", "b")}[name]
+        bench[name].options = type(bench[name].options)(address=name, expected=expected)
+        bench[name].start()
+    bench.run(8_000)
+    assert bench.leader() is None
+    assert any("'b': \"'b' expects others" in text for text in bench["a"].core.complaints), bench["a"].core.complaints
+
+
 def test_a_term_from_the_future_is_not_believed():
     """It costs the connection and leaves our term as it was."""
     bench = Bench("abc")
