@@ -83,7 +83,9 @@ class Driver:
         self._pump: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at: int | None = None
-        self._committing: asyncio.Task[None] | None = None
+        self._committing: Persist | None = None  # with the disk's thread, or to be given to it again
+        self._committed_once: asyncio.Future[None] | None = None  # done at the end of the attempt under way; to close
+        self._retry: asyncio.TimerHandle | None = None  # of a commit for which there was no room
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._backoffs: dict[str, Backoff] = {}  # of addresses where no connection has lasted lately
         self._again = asyncio.Event()  # replaced whenever back-off is to be cut short
@@ -147,16 +149,18 @@ class Driver:
         self.core.tick(now_ms, self._clock.wall_ms())
         may_persist = self._committing is None and self.failure is None
         effects = self.core.ready(now_ms, self._clock.wall_ms(), may_persist=may_persist)
+        if effects.persist is not None:
+            self._commit(effects.persist)  # first: the disk works while we send, and nothing of that waits for it
         self._do(effects)
         if self._greeting or self.doorstep:
             self._note_greetings()
-        if effects.close or effects.notify or now_ms - self._looked_ms >= self.core.limits.gossip_tick_ms:
+        is_due = bool(effects.close) or now_ms - self._looked_ms >= self.core.limits.gossip_tick_ms
+        if is_due or any(map(_is_news, effects.notify)):
             self._looked_ms = now_ms
             self._dial_whoever_is_missing()
+        if is_due or effects.notify:
             self._on_tick()
-        if effects.persist is not None:
-            self._committing = self._loop.create_task(self._commit(effects.persist))
-        elif self._storage is None and self.core.local.end != self._told_end:
+        if self._storage is None and self.core.local.end != self._told_end:
             self._told_end = self.core.local.end  # in memory everything is durable at once
             self._on_durable(None)
         self._set_timer(effects.wake_at, now_ms)
@@ -220,29 +224,42 @@ class Driver:
 
     # -- the disk
 
-    async def _commit(self, persist: Persist) -> None:
+    def _commit(self, persist: Persist) -> None:
+        """Give a commit to the disk's thread. No task and no future: every write waits for two of these hand-overs."""
+        self._committing, self._retry = persist, None
+        self._executor.submit(self._commit_there, persist)
+
+    def _commit_there(self, persist: Persist) -> None:
+        """On the disk's thread."""
         assert self._storage is not None
+        error: Exception | None = None
         try:
-            while True:
-                try:
-                    await self._loop.run_in_executor(
-                        self._executor, self._storage.commit, persist.commit, persist.durability
-                    )
-                    break
-                except DiskFull as full:
-                    if self.full is None:
-                        self.full = full
-                        self._on_durable(_not_yet(full))
-                    await asyncio.sleep(DISK_FULL_SECONDS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, there would be a hole before the next commit
+            self._storage.commit(persist.commit, persist.durability)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, there would be a hole before the next commit
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._committed, persist, error)
+
+    def _committed(self, persist: Persist, error: Exception | None) -> None:
+        if self._committed_once is not None and not self._committed_once.done():
+            self._committed_once.set_result(None)
+        if isinstance(error, DiskFull):
+            self._retry = self._loop.call_later(DISK_FULL_SECONDS, self._commit, persist)
+            if self.full is None:
+                self.full = error
+                self._on_durable(_not_yet(error))
+            return
+        self._committing = None
+        if error is not None:
             self.failure = error if isinstance(error, StorageError) else StoreFailed(f"a commit failed: {error!r}")
             self._on_durable(self.failure)
             return
-        finally:
-            self._committing = None
         self.full = None
-        self.core.persisted(persist.position)
-        self._on_durable(None)
+        try:
+            self.core.persisted(persist.position)
+            self._on_durable(None)
+        except Exception as broken:  # noqa: BLE001 - as in a turn
+            self._stop(broken)
         self.wake()
 
     async def backup(self, target: str) -> None:
@@ -412,16 +429,24 @@ class Driver:
 
     async def _commit_the_rest(self) -> None:
         while True:
-            if self._committing is not None:
-                if self.full is not None:
-                    self._committing.cancel()
-                await asyncio.wait([self._committing])
+            if self._committing is not None and self._retry is None:
+                self._committed_once = self._loop.create_future()
+                await self._committed_once
+            if self._retry is not None:
+                self._retry.cancel()
             if self.trouble is not None or self._storage is None:
                 return
+            if self._committing is not None:
+                continue
             persist = self.core.local.take_persist()
             if persist is None:
                 return
-            self._committing = self._loop.create_task(self._commit(persist))
+            self._commit(persist)
+
+
+def _is_news(event: object) -> bool:
+    """Whether an event may tell of somebody to be dialled: one that answers somebody's question does not."""
+    return getattr(event, "token", None) is None
 
 
 def _not_yet(full: DiskFull) -> DiskFull:

@@ -59,17 +59,9 @@ class Asking(Hosting[SingleMaster]):
 
     # -- answers
 
-    async def _ask(self, start: Callable[[object], object], timeout: float | None, what: str) -> Any:
-        """
-        Start something in the core under a token of its own, and wait for the event that answers it.
-
-        Without *timeout* the core's own bounds end the wait.
-        """
-        token = object()
-        done = self._answers[token] = asyncio.get_running_loop().create_future()
+    async def _answer(self, done: asyncio.Future[Any], timeout: float | None, what: str) -> Any:
+        """What answers the token *done*, which was given to the core; as `_ask`, for what was begun already."""
         try:
-            start(token)
-            self._wake()
             if timeout is None:
                 return await done
             async with asyncio.timeout(timeout) as waiting:
@@ -85,28 +77,44 @@ class Asking(Hosting[SingleMaster]):
                 ) from None
             raise Unavailable(f"{what}: no answer within {timeout:g} s") from None
         finally:
-            if self._answers.pop(token, None) is not None and not done.done() and self._core is not None:
-                self._core.stop_waiting(token)
+            if self._answers.pop(done, None) is not None and not done.done() and self._core is not None:
+                self._core.stop_waiting(done)
+
+    async def _ask(self, start: Callable[[object], object], timeout: float | None, what: str) -> Any:
+        """
+        Start something in the core under a token of its own, and wait for the event that answers it.
+
+        Without *timeout* the core's own bounds end the wait.
+        """
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[done] = done
+        try:
+            start(done)
+        except BaseException:
+            del self._answers[done]
+            raise
+        self._wake()
+        return await self._answer(done, timeout, what)
 
     def tell_answers(self, token: object, listener: Stream) -> None:
         """Call *listener* with every answer that carries *token*, and with None after the last one of a turn."""
         self._streams[token] = listener
 
     def _event(self, event: object) -> None:
+        if isinstance(event, events.Answered):
+            future = self._answers.pop(event.token, None)
+            if future is None:
+                self._tell_stream(event)
+            elif not future.done():
+                future.set_result(event)
+            return
         token = getattr(event, "token", None)
-        stream = self._streams.get(token) if token is not None else None
-        if stream is not None:
-            assert isinstance(event, events.Answered | events.Failed)
-            if isinstance(event, events.Failed):
-                stream(event)
-            else:
-                if not self._told:
-                    asyncio.get_running_loop().call_soon(self._turn_told)
-                self._told[token] = stream
-                stream(event)
-        elif token is not None:
+        if token is not None:
             future = self._answers.pop(token, None)
-            if future is not None and not future.done():
+            if future is None:
+                if isinstance(event, events.Failed):
+                    self._tell_stream(event)
+            elif not future.done():
                 if isinstance(event, events.Failed):
                     future.set_exception(event.error)
                 else:
@@ -117,7 +125,16 @@ class Asking(Hosting[SingleMaster]):
             if self.compression:
                 self._compress(event.name)
             self._on_member.tell(event)
-        self._waiting.stir()
+
+    def _tell_stream(self, event: events.Answered | events.Failed) -> None:
+        stream = self._streams.get(event.token)
+        if stream is None:
+            return  # nobody waits any more
+        if isinstance(event, events.Answered):
+            if not self._told:
+                asyncio.get_running_loop().call_soon(self._turn_told)
+            self._told[event.token] = stream
+        stream(event)
 
     def _turn_told(self) -> None:
         told, self._told = self._told, {}

@@ -9,12 +9,14 @@ but the disk, which has a thread of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import LastWriterWins, Resolver
@@ -37,8 +39,7 @@ WRITERS = frozenset({Role.LEADER, Role.PRIMARY})
 """Roles in which a node takes writes."""
 
 
-@frozen
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A write that is acknowledged: the index of its entry, and whether it changed anything (see ``expect``)."""
 
     index: int
@@ -242,14 +243,13 @@ class SingleMasterNode(Asking):
         self, table: str, key: str, payload: bytes | None, ack: Ack | None, timeout: float | None,
         session: int, request: int, expect: int | None,
     ) -> Accepted:  # fmt: skip
-        level = None if ack is None else parse_ack(ack)
-        answered = await self._ask(
-            lambda token: self.propose(
-                table, key, payload, token=token, ack=level, session=session, request=request, expect=expect
-            ),
-            timeout,
-            f"key {key!r}",
-        )
+        done: asyncio.Future[events.Answered] = asyncio.get_running_loop().create_future()
+        self.propose(
+            table, key, payload, token=done, ack=None if ack is None else parse_ack(ack), session=session,
+            request=request, expect=expect,
+        )  # fmt: skip
+        self._answers[done] = done
+        answered = await self._answer(done, timeout, f"key {key!r}")
         return Accepted(answered.index, answered.applied)
 
     def propose(self, table: str, key: str, payload: bytes | None, **how: Any) -> int:
