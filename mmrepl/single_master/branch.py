@@ -75,6 +75,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Branch)
 
 
+def decode_branch(number: int, body: bytes) -> Branch:
+    """A branch as a segment *number* holds it. Raises StoreCorrupt."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreCorrupt(f"branch {number - BRANCHES} of the store cannot be read: {error}") from error
+
+
 class Branches:
     """The branches of one node, oldest first. Mutable; durable with the next commit."""
 
@@ -87,10 +95,7 @@ class Branches:
 
     def load(self, number: int, body: bytes) -> None:
         """From disk. Raises StoreCorrupt."""
-        try:
-            branch = _decoder.decode(body)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise StoreCorrupt(f"branch {number - BRANCHES} of the store cannot be read: {error}") from error
+        branch = decode_branch(number, body)
         self._all[branch.id] = (number, branch)
         self._next = max(self._next, number + 1)
 

@@ -44,6 +44,9 @@ class Members:
         chosen = [*add, *learners, *remove]
         if not chosen or len(set(chosen)) < len(chosen):
             raise UsageError(f"a change of the members names each of them once, not {chosen}")
+        if core.is_manual and core.node.name in (*learners, *remove):
+            # Its own disk would commit that at once, and nobody else need ever hear of it.
+            raise UsageError(f"{core.node.name!r} is the primary: transfer the office to another first")
         fresh, voters = [], []
         for name in add:
             node, address = self._known(name)

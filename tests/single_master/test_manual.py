@@ -339,3 +339,11 @@ def test_a_replica_that_has_applied_others_serves_no_read_from_them():
     bench.run(2_000)
     assert isinstance(old.answer("r"), ReadReady)
     assert old.value("k") == "new"
+
+
+def test_a_primary_does_not_remove_itself():
+    """Nobody would have heard of it, and nobody could be promoted without force: it hands over first."""
+    bench = manual()
+    for how in ({"remove": ("a",)}, {"learners": ("a",)}):
+        with pytest.raises(UsageError, match="transfer"):
+            bench["a"].core.change_members(0, 0, token="t", **how)
