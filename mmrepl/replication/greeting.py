@@ -4,10 +4,7 @@ What multi-master nodes compare beyond the hello of `mmrepl.wire.greeting`: the 
 
 from __future__ import annotations
 
-from mmrepl.wire.greeting import shown
 from mmrepl.wire.messages import Hello
-
-__all__ = ["policy_differences", "shown"]
 
 
 def policy_differences(ours: Hello, theirs: Hello) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from mmrepl.errors import FrameError, PeerError
 from mmrepl.ports import Connection
-from mmrepl.replication.greeting import shown
 from mmrepl.wire.framing import FrameReader
+from mmrepl.wire.greeting import shown
 
 if TYPE_CHECKING:
     from mmrepl.runtime.driver import Driver
