@@ -3,7 +3,7 @@ A single-master cluster to play with: several nodes, one process, virtual time.
 
     >>> cluster = SingleMasterCluster(["paris", "tokyo", "lima"], seed=7)
     >>> leader = cluster.run_until_led()
-    >>> cluster.put("k", 1)
+    >>> _ = cluster.put("k", 1)
     >>> cluster.partition({leader}, set(cluster.names) - {leader})
     >>> cluster.run(5_000)
     >>> cluster.leader() != leader
