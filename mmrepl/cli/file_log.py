@@ -18,9 +18,10 @@ from mmrepl.causality.version_vector import VersionVector
 from mmrepl.cli import output
 from mmrepl.cli.changes import Enough, Teller
 from mmrepl.cli.exits import Exit
+from mmrepl.cli.file_entries import FoundEntries, count_entries, is_of_single_master, open_entries
 from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
-from mmrepl.errors import MmreplError
+from mmrepl.errors import MmreplError, UsageError
 from mmrepl.log.batch import Batch, decode_batch, expand
 from mmrepl.log.columns import VOID
 from mmrepl.storage.loaded import LoadedStore
@@ -118,6 +119,8 @@ class Inspector:
     key_count: int | None = None  # once loaded
     node: NodeId | None = None
     version: VersionVector = field(factory=VersionVector)  # once loaded
+    entry_count: int = 0  # of a single-master node
+    entries: FoundEntries | None = None  # once loaded, of a single-master node
     _rows: dict[str, list[tuple[Any, bytes]]] = field(factory=lambda: {"segments": [], "batches": [], "meta": []})
     _found_damage: bool = False
 
@@ -127,14 +130,23 @@ class Inspector:
             return None if self._found_damage or not self.thorough else self._load()
         what = None
         if table != "meta":
-            try:
-                what = self._batch(f"{'batch' if table == 'batches' else 'segment'} {key}", table, body)
-            except MmreplError as error:
-                what = str(error)
+            what = self._row(table, key, body)
         self._found_damage |= what is not None
         if self.thorough:
             self._rows[table].append((key, body))
         return what
+
+    def _row(self, table: str, key: int | str, body: bytes) -> str | None:
+        """Of whichever mode it is; that the rows are of one mode shows in the end, when the whole is loaded."""
+        try:
+            return self._batch(f"{'batch' if table == 'batches' else 'segment'} {key}", table, body)
+        except MmreplError as error:
+            what = str(error)
+        try:
+            self.entry_count += count_entries(table, key, body)
+        except MmreplError as error:
+            return str(error) if self.entry_count else what
+        return None
 
     def _batch(self, place: str, table: str, body: bytes) -> str | None:
         batch = decode_batch(body)
@@ -151,6 +163,14 @@ class Inspector:
     def _load(self) -> str | None:
         meta = dict(self._rows["meta"])
         try:
+            if is_of_single_master(meta):
+                if self.operation_count:
+                    return "operations of the multi-master mode stand in the store of a single-master node"
+                self.entries = open_entries(meta, self._rows)
+                self.node = self.entries.node
+                return None
+            if self.entry_count:
+                return "entries of the single-master mode stand in the store of a multi-master node"
             self.node = saved_node(meta)
             if self.node is None:
                 return "nothing in it says whose store it is" if self.operation_count else None
@@ -175,10 +195,16 @@ def examine(path: Path, *, thorough: bool) -> tuple[Report, Inspector]:
 
 def tell_file(path: Path, since: VersionVector, teller: Teller) -> Exit:
     """Tell the operations in a file, and on standard error what is damaged."""
+    inspector = Inspector(thorough=False, teller=teller, since=since)
     try:
-        report = verify(path, Inspector(thorough=False, teller=teller, since=since))
+        report = verify(path, inspector)
     except Enough:
         return Exit.OK
+    if inspector.entry_count:
+        raise UsageError(
+            f"{path} is the store of a single-master node: it holds {inspector.entry_count} log entries and no "
+            "operations; `mmrepl verify` looks into it"
+        )
     teller.finish()
     for damage in report.damage:
         output.hint(f"damaged: {damage}")

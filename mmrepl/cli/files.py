@@ -46,6 +46,8 @@ def verify(
                 "bytes": report.body_bytes,
                 "operations": found.operation_count,
                 "keys": found.key_count,
+                "mode": "single-master" if found.entry_count else "multi-master",
+                "entries": found.entry_count,
                 "version": {str(origin): counter for origin, counter in found.version.items()},
             }
         )
@@ -56,7 +58,14 @@ def verify(
     whose = "" if found.node is None else f" of {output.safe(str(found.node))}"
     keys = "" if found.key_count is None else f", {found.key_count} keys"
     verdict = "sound" if report.sound else f"{len(report.damage)} places are damaged"
-    output.say(f"{output.safe(report.path)}{whose}: {verdict}; {rows}, {found.operation_count} operations{keys}")
+    held = f"{found.operation_count} operations"
+    if found.entry_count:
+        log = found.entries
+        held = f"{found.entry_count} entries of a single-master log"
+        held += "" if log is None else f", in term {log.term}, the last one {log.last}"
+    output.say(f"{output.safe(report.path)}{whose}: {verdict}; {rows}, {held}{keys}")
+    if found.entries is not None and found.entries.branches:
+        output.say(f"branches that are kept: {found.entries.branches}; see `mmrepl branches` when the node runs")
     if report.doubt is not None:
         output.say(f"opened here, the node would take a new incarnation: {output.safe(report.doubt)}")
     return Exit.OK if report.sound else Exit.STORAGE

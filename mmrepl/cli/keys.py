@@ -228,7 +228,7 @@ def _show(found: KeyRead) -> None:
         fate = _fate(found, sibling.shown)
         grid.add_row(
             output.cell(sibling.dot),
-            output.cell(utc_text(hlc.ms_of(sibling.timestamp))),
+            output.cell(utc_text(hlc.ms_of(sibling.timestamp)) if sibling.timestamp else "–"),
             Text(value, style=style),
             output.cell(fate, style),
         )

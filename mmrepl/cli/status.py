@@ -18,9 +18,14 @@ STYLES = {
     "catching up": "yellow",
     "connecting": "yellow",
     "suspect": "red",
+    "failing": "red",
+    "disconnected": "red",
     "gone": "red",
 }
 """How the state of a member looks."""
+
+ROLES = {"leader": "bold cyan", "primary": "bold cyan", "learner": "dim", "no member": "yellow"}
+"""How the role of a member looks, in single-master mode."""
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -41,9 +46,10 @@ def _count(count: int, what: str) -> str:
 
 
 def members_grid(members: Sequence[Mapping[str, Any]]) -> Table:
-    """The members, a row each."""
+    """The members, a row each; with their roles, where they have any."""
+    roles = any("role" in member for member in members)
     grid = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("member", "state", "address"):
+    for name in ("member", *(("role",) if roles else ()), "state", "address"):
         grid.add_column(name, no_wrap=True)
     for name in ("behind", "ahead", "lag", "last contact"):
         grid.add_column(name, justify="right", no_wrap=True)
@@ -52,6 +58,7 @@ def members_grid(members: Sequence[Mapping[str, Any]]) -> Table:
         own = state == "self"
         grid.add_row(
             cell(member["name"] or "?", "bold" if own else ""),
+            *((cell(member["role"], ROLES.get(member["role"], "")),) if roles else ()),
             cell(state, STYLES.get(state, "")),
             cell(member["address"] or "–"),
             cell("" if own else _number(member["behind"])),
@@ -64,6 +71,10 @@ def members_grid(members: Sequence[Mapping[str, Any]]) -> Table:
 
 def status_page(found: Mapping[str, Any]) -> RenderableType:
     """All of it."""
+    if found.get("mode") == "single-master":
+        from mmrepl.cli.single_master_status import single_master_page
+
+        return single_master_page(found)
     parts: list[RenderableType] = [_title(found), Text(), members_grid(found["members"]), Text(), _tables(found)]
     parts += [Text(), _facts(found)]
     warnings = [*found["warnings"], *found["complaints"]]

@@ -57,7 +57,10 @@ def error_of(answer: Failure) -> errors.MmreplError:
     '127.0.0.1:6401'
     """
     if answer.code == "MOVED":
-        return errors.NotPrimary(f"the primary is at {answer.text[2:]}", primary=answer.text.rpartition(" ")[2])
+        return errors.NotPrimary(
+            f"this node takes no writes: its primary is at {answer.text[2:]}, ask there",
+            primary=answer.text.rpartition(" ")[2],
+        )
     if answer.code == "READONLY":
         return errors.NotPrimary(answer.text)
     error = KINDS.get(answer.code, errors.UsageError)(answer.text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 
 import pytest
 
-from mmrepl import Replica
+from mmrepl import Replica, SingleMasterNode
 from mmrepl.cli.exits import Exit
 from mmrepl.storage import sqlite_schema as schema
 
@@ -146,3 +147,67 @@ def test_a_backup_of_a_running_node(run, hosted, tmp_path):
     rome = hosted.start("rome")
     ran = run("backup", "copy.db", "--node", rome.client_address)
     assert (ran.code, "in memory" in ran.err) == (Exit.USAGE, True)
+
+
+# -- of a single-master node
+
+
+@pytest.fixture
+def log_store(tmp_path):
+    """The store of a single-master node that wrote a little, closed."""
+    path = tmp_path / "lima.db"
+
+    async def write():
+        async with SingleMasterNode("lima", path, listen=None, failover="manual", primary=True) as node:
+            await node.wait_for_leader()
+            for number in range(3):
+                await node.put("k", number)
+
+    asyncio.run(write())
+    return path
+
+
+def test_a_sound_store_of_a_single_master_node(run, log_store):
+    """It is sound, it says how far its log goes, and nothing is changed."""
+    before = log_store.read_bytes()
+    ran = run("verify", str(log_store), "--json")
+    assert (ran.code, ran.json["sound"], ran.json["mode"]) == (Exit.OK, True, "single-master")
+    assert ran.json["entries"] >= 3
+    assert ran.json["node"].startswith("lima~")
+    assert "entries of a single-master log, in term 1" in run("verify", str(log_store)).out
+    assert log_store.read_bytes() == before
+    assert run("verify", "--quick", str(log_store)).code == Exit.OK
+
+
+def test_a_missing_row_of_a_log(run, log_store):
+    """A row that is gone leaves a hole, which is named."""
+    position = rows(log_store)[1][0]
+    change(log_store, "DELETE FROM batches WHERE position = ?", position)
+    ran = run("verify", str(log_store))
+    assert ran.code == Exit.STORAGE
+    assert "are missing" in ran.out
+
+
+def test_a_flipped_bit_of_a_log(run, log_store):
+    """The row is named."""
+    position, _, _, body = rows(log_store)[-1]
+    change(log_store, "UPDATE batches SET body = ? WHERE position = ?", body[:-1] + bytes([body[-1] ^ 1]), position)
+    ran = run("verify", str(log_store))
+    assert ran.code == Exit.STORAGE
+    assert f"batches {position}" in ran.out
+
+
+def test_the_log_of_a_single_master_store_is_not_told_as_operations(run, log_store):
+    """It says so, and what can be done."""
+    ran = run("log", "--path", str(log_store))
+    assert ran.code == Exit.USAGE
+    assert "log entries and no operations" in ran.err
+
+
+def test_a_backup_of_a_single_master_store(run, log_store, tmp_path):
+    """It is sound, and knows that it is a copy."""
+    copy = tmp_path / "copy.db"
+    assert run("backup", str(copy), "--path", str(log_store)).code == Exit.OK
+    ran = run("verify", str(copy), "--json")
+    assert (ran.code, ran.json["sound"]) == (Exit.OK, True)
+    assert "backup" in ran.json["doubt"]
