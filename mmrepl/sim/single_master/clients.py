@@ -64,13 +64,40 @@ class LogWorkload:
         self._cluster = cluster
         self._mix = mix
         self._rng: Random = cluster.world.dice("workload")
-        self._serial = 0
+        self._serial = self._gathered = 0
         self._leases = leases  # whether reads under a lease are promised to be linearizable: not when clocks drift
         self.clients = [Client(number, cluster.names[number % len(cluster.names)]) for number in range(4)]
         self.outcomes: Counter[str] = Counter()
         start = cluster.now_ms
         for _ in range(operations):
             cluster.world.at(start + self._rng.randrange(duration_ms), self.one)
+
+    def gather(self, old: str) -> None:
+        """
+        Clients gather where the office changes hands: for a second they read and write one key, at the others and at
+        *old*, which may be deposed and not know it.
+        """
+        rng, cluster = self._rng, self._cluster
+        self._gathered += 1
+        key = f"hot{self._gathered}"
+        others = [name for name in cluster.names if name != old] or [old]
+        crowd = [Client(100 + 4 * self._gathered + number, old) for number in range(4)]
+        for _ in range(40):
+            client, at = crowd[rng.randrange(4)], old if rng.random() < 0.5 else others[rng.randrange(len(others))]
+            cluster.world.after(rng.randrange(1_200), self._one_of, client, at, key)
+
+    def _one_of(self, client: Client, at: str, key: str) -> None:
+        rng = self._rng
+        client.home = at
+        if rng.random() < 0.5:
+            level = ReadLevel.LEADER if rng.random() < 0.5 else ReadLevel.LINEARIZABLE
+            self._read_at(self._cluster.nodes[at], client, "", key, level)
+        elif not client.busy:
+            self._serial += 1
+            client.busy = True
+            table = ("", "", "early")[rng.randrange(3)]
+            write = _Write(client, table, key, encode(self._serial), LEVELS[table], self._cluster.now_ms)
+            self._open_or_write(write)
 
     # -- writing
 
@@ -208,7 +235,9 @@ class LogWorkload:
         if level is ReadLevel.LEADER:
             primary = self._primary(client)
             node = primary if primary is not None else node
-        table = ("", "whole")[self._rng.randrange(2)]
+        self._read_at(node, client, ("", "whole")[self._rng.randrange(2)], key, level)
+
+    def _read_at(self, node: LogNode, client: Client, table: str, key: str, level: ReadLevel) -> None:
         called = self._cluster.now_ms
 
         def ready(event: object) -> None:

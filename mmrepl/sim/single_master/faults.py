@@ -8,7 +8,7 @@ operator adds the node again under its new incarnation, as people would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from mmrepl.errors import MmreplError
@@ -28,6 +28,7 @@ LOG_FAULTS: Mapping[str, tuple[str, float, int, int]] = {
     "leader stands still": ("P4", 0.45, 1, 3),
     "quorum lost": ("M7", 0.50, 1, 3),
     "transfer": ("M7", 0.45, 1, 4),
+    "leaders fall": ("M7", 0.35, 1, 1),
     "leader removed": ("M2", 0.30, 1, 1),
     "voters changed": ("M4", 0.45, 1, 4),
 }
@@ -66,8 +67,17 @@ FORCES_AFTER = 4
 class LogFaults(Faults[LogNode]):
     """Plans the faults of a mix, and the operator who repairs what the protocol may not repair by itself."""
 
-    def __init__(self, cluster: SingleMasterCluster, mix: Mix, duration_ms: int, *, may_force: bool) -> None:
+    def __init__(
+        self,
+        cluster: SingleMasterCluster,
+        mix: Mix,
+        duration_ms: int,
+        *,
+        may_force: bool,
+        gather: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         super().__init__(cluster, mix, duration_ms)
+        self._gather = gather  # has clients come together at a node
         self.logs = cluster
         self.may_force = may_force
         self._without_primary_ms = 0
@@ -97,7 +107,7 @@ class LogFaults(Faults[LogNode]):
                 return False
             if node.running.applied < self.logs.core(leader).committed:
                 return False
-        return True
+        return all(map(self._may_forget, self.logs.nodes.values()))
 
     def _may_forget(self, node: LogNode) -> bool:
         """
@@ -182,6 +192,7 @@ class LogFaults(Faults[LogNode]):
         others = [name for name in self.logs.names if name != leader.name]
         self.logs.note(f"{leader.name}, which leads, is cut off")
         self._hold([(leader.name, other) for other in others] + [(other, leader.name) for other in others], 200, 3_000)
+        self._gather(leader.name)
         return True
 
     def _leader_dies(self) -> bool:
@@ -201,7 +212,28 @@ class LogFaults(Faults[LogNode]):
             return False
         self.logs.pause(leader.name)
         self._for_a_while(leader.resume, 100, 2_500)
+        self._gather(leader.name)
         return True
+
+    def _leaders_fall(self) -> bool:
+        """Whoever leads soon dies or is cut off, again and again, and sometimes another one with it (figure 8)."""
+        for beat in range(100):
+            self.logs.world.after(beat * 25, self._fell)
+        return True
+
+    def _fell(self) -> None:
+        leader, rng = self._leading(), self._dice["leaders fall"]
+        if leader is None or self.over or leader.die_after is not None or rng.random() < 0.6:
+            return
+        self._rng = rng
+        if rng.random() < 0.3:
+            others = [name for name in self.logs.names if name != leader.name and rng.random() < 0.8]
+            self._hold([(leader.name, other) for other in others] + [(other, leader.name) for other in others], 50, 800)
+        else:
+            leader.die_after = rng.randrange(1, 16)
+        other = self._some()
+        if other is not None and rng.random() < 0.4:
+            other.die_after = rng.randrange(1, 10)
 
     def _quorum_lost(self) -> bool:
         """Even halves, or everybody alone: nobody has a quorum, and all campaign at once when it is back."""
@@ -233,6 +265,10 @@ class LogFaults(Faults[LogNode]):
         except MmreplError:
             return False  # one is under way
         self.logs.note(f"{leader.name} hands over to {to}")
+        if self._rng.random() < 0.5:  # and does not hear what comes of it
+            paths = [(name, leader.name) for name in self.logs.names if name != leader.name]
+            self.logs.world.after(self._rng.randrange(8), self._hold, paths, 100, 1_000)
+        self._gather(leader.name)
         return True
 
     def _transferred(self, event: object) -> None:
@@ -269,6 +305,13 @@ class LogFaults(Faults[LogNode]):
         except MmreplError:
             return False
         self.logs.note(f"{leader.name} makes voters of {add}, learners of {learners}")
+        if rng.random() < 0.5:  # those who would be enough afterwards are alone with it
+            voters = [name for name in (*current.voters, *add) if name != leader.name and name not in learners]
+            there = {leader.name, *rng.sample(voters, min(len(voters), (len(voters) + 1) // 2))}
+            rest = [name for name in self.logs.names if name not in there]
+            paths = [pair for one in sorted(there) for other in rest for pair in ((one, other), (other, one))]
+            self.logs.world.after(rng.randrange(6), self._hold, paths, 500, 2_500)
+            self._gather(leader.name)
         return True
 
     # -- the operator

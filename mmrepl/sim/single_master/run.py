@@ -106,13 +106,17 @@ class LogRun:
     def _make(self) -> SingleMasterCluster:
         mix, options = self.mix, self.options
         short = mix.log_operations < 10_000
+        drawn = dice(self.seed, "mix", "limits")
+        disk_ms = max(mix.disk_ms, drawn.choice((0, 0, 5, 20)))
         settings = LogSettings(
             failover=Failover(options.failover), election_ms=ELECTION_MS, limits=mix.limits,
-            secret=b"swordfish" if mix.secret else None, compression=mix.compression, disk_ms=mix.disk_ms,
+            secret=b"swordfish" if mix.secret else None, compression=mix.compression, disk_ms=disk_ms,
             log_entries=20 if short else 100_000, log_margin=5 if short else 10_000,
             rest={
                 "ack_timeout_ms": 2_000, "read_timeout_ms": 1_500,
-                "sessions_max": dice(self.seed, "mix", "sessions").choice((10_000, 10_000, 6, 3)),
+                "sessions_max": drawn.choice((10_000, 10_000, 6, 3)),
+                "append_entries": drawn.choice((4_096, 4_096, 2, 1)),
+                "inflight_messages": drawn.choice((64, 64, 2, 1)),
             },
         )  # fmt: skip
         cluster = SingleMasterCluster(mix.names, seed=self.seed, datagrams=mix.datagrams, settings=settings)
@@ -131,7 +135,7 @@ class LogRun:
         drifts = {"clock drifts", "clock jumps", "clock stands"} & mix.faults.keys()
         workload = LogWorkload(cluster, mix, options.operations, options.duration_ms, leases=not drifts)
         may_force = self.seed % 4 == 0 if options.may_force is None else options.may_force
-        faults = LogFaults(cluster, mix, options.duration_ms, may_force=may_force)
+        faults = LogFaults(cluster, mix, options.duration_ms, may_force=may_force, gather=workload.gather)
         led: int | None = None
         try:
             cluster.run(options.duration_ms)
