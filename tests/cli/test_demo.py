@@ -11,6 +11,8 @@ import pytest
 
 from mmrepl import BLIND, CausalContext, Replica
 from mmrepl.cli.demo.drawing import draw, letter
+from mmrepl.cli.demo.one_writer import OneWriter
+from mmrepl.cli.demo.one_writer_simulated import OneWriterSimulated
 from mmrepl.cli.demo.resolvers import merge_carts
 from mmrepl.cli.demo.stage import Nowhere, Plain
 from mmrepl.cli.demo.story import Story
@@ -223,6 +225,56 @@ def test_virtual_time(run):
     assert run("demo", "--simulated", "--fast", "--seed", "8").raw != first.raw
 
 
+# -- one writer at a time
+
+
+def test_one_writer():
+    """It is told who was elected, what was refused, cut off and merged; and it ends in agreement."""
+    tale = OneWriter(OneWriterSimulated(7, 100, real_time=False), Nowhere(), 0)
+    assert tale.tell(), tale.unexpected
+    told = " ".join(sentence for chapter in tale.chapters for sentence in chapter["sentences"])
+    for text in ("They elect ", "takes no writes", "as branch ", "as siblings: 1 key written", '["salut","hola"]'):
+        assert text in told
+    assert "3 writes were refused, and 1 acknowledged write was cut off" in told
+    assert tale.chapters[0]["at_ms"] == 100
+
+
+class StaysCut(OneWriterSimulated):
+    def heal(self):
+        pass
+
+
+class StaysWhole(OneWriterSimulated):
+    def cut(self, one, other):
+        pass
+
+
+class KeepsNoBranch(OneWriterSimulated):
+    def branches(self, node):
+        return []
+
+
+class MergesNothing(OneWriterSimulated):
+    def merge(self, node, branch):
+        return {"written": 0, "skipped": 1}
+
+
+@pytest.mark.parametrize(
+    ("world", "why"),
+    [
+        (StaysCut, "do not agree"),
+        (StaysWhole, "the others have no leader"),
+        (KeepsNoBranch, "keeps no branch"),
+        (MergesNothing, "1 branch left"),
+    ],
+)
+def test_worlds_with_one_writer_that_do_not_work(world, why):
+    """What is not as promised is said."""
+    tale = OneWriter(world(7, 0, real_time=False), Nowhere(), 0)
+    assert not tale.tell()
+    assert any(why in text for text in tale.unexpected), tale.unexpected
+
+
 # -- the diagram
 
 
@@ -278,7 +330,10 @@ def test_real_processes(process):
     written = {event["dot"] for event in facts["operations"] if event["dot"].startswith(event["node"] + "~")}
     assert len(written) == 10
     assert sum(event["dot"] in written for event in facts["operations"]) == 10 * len(NAMES)
+    assert [chapter["title"] for chapter in facts["chapters"]][-1] == "The same heal"
+    assert set(facts["one_writer_made_of"]) == set(NAMES)
     assert_gone(facts["made_of"])
+    assert_gone(facts["one_writer_made_of"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

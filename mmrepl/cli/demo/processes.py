@@ -43,51 +43,21 @@ LISTEN_S: Final = 0.2
 CALLBACK: Final = f"callback:{merge_carts.__module__}:{merge_carts.__qualname__}"
 
 
-class Processes:
-    """See `mmrepl.cli.demo.world.World`."""
+class Nodes:
+    """Processes, their client ports, and how to end them; what both modes have in common."""
 
-    kind = "processes"
-
-    def __init__(self) -> None:
+    def __init__(self, began_ms: int | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mmrepl-demo-")
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._remotes: dict[str, Remote] = {}
         self._listeners: list[_Listener] = []
-        self._began_ms = _wall_ms()
+        self.began_ms = _wall_ms() if began_ms is None else began_ms
         self.facts: dict[str, dict[str, Any]] = {}  # what each node told when it had started
 
-    def begin(self) -> Sequence[str]:
-        """Start paris, and the others with nothing but its address."""
-        first, *others = NAMES
-        self._start(first, ())
-        address = self._started(first)["address"]
-        for name in others:
-            self._start(name, ("--peer", address))
-        for name in others:
-            self._started(name)
-        for name in NAMES:
-            reach = Reach(node=self.facts[name]["client"])
-            self._remotes[name] = Remote(reach)
-            self._listeners.append(_Listener(name, reach, self._began_ms))
-        told = ", ".join(f"{name} (process {self.facts[name]['pid']}, clients at {self.facts[name]['client']})"
-                         for name in NAMES)  # fmt: skip
-        return (
-            f"Three nodes run on this machine: {told}.",
-            f"{' and '.join(others)} were told the address of {first}, {address}, and of nobody else.",
-        )
-
-    def _start(self, name: str, more: Sequence[str]) -> None:
-        words = [sys.executable, "-m", "mmrepl", "serve", name, "--json", "--until-eof", "--listen", "127.0.0.1:0"]
+    def _launch(self, name: str, address: str, more: Sequence[str]) -> None:
+        words = [sys.executable, "-m", "mmrepl", "serve", name, "--json", "--until-eof", "--listen", address]
         words += ["--client", "127.0.0.1:0", "--path", str(Path(self._folder.name) / f"{name}.db")]
-        words += [
-            "--cluster",
-            f"demo-{os.getpid()}",
-            "--table",
-            "drafts=siblings",
-            "--table",
-            f"carts={CALLBACK}",
-            *more,
-        ]
+        words += ["--cluster", f"demo-{os.getpid()}", *more]
         with self._log(name).open("wb") as log, self._log(name, "err").open("wb") as errors:
             self._nodes[name] = subprocess.Popen(  # noqa: S603 — ourselves, with words of our own
                 words, stdin=subprocess.PIPE, stdout=log, stderr=errors, start_new_session=True
@@ -135,23 +105,7 @@ class Processes:
 
     def now_ms(self) -> int:
         """By the wall clock, which the nodes of one machine share."""
-        return _wall_ms() - self._began_ms
-
-    def put(self, node: str, place: Place, value: Value, context: str | None = None) -> Dot:
-        """Through the node's client port."""
-        remote = self._remotes[node]
-        remote.use(place[0])
-        return Dot.parse(remote.put(place[1], value, context=context).dot)
-
-    def look(self, node: str, places: Sequence[Place]) -> View:
-        """Through the node's client port."""
-        remote = self._remotes[node]
-        peers = {str(row["name"]): str(row["state"]) for row in remote.members() if row["name"] not in {None, node}}
-        reads = {}
-        for table, key in places:
-            remote.use(table)
-            reads[table, key] = remote.read(key)
-        return View(node, peers, remote.version(), reads)
+        return _wall_ms() - self.began_ms
 
     def cut(self, one: Sequence[str], other: Sequence[str]) -> None:
         """Both sides are told, so that neither dials the other in vain."""
@@ -180,6 +134,51 @@ class Processes:
         while (left := deadline - time.monotonic()) > 0:
             meanwhile()
             time.sleep(min(0.1, left))
+
+
+class Processes(Nodes):
+    """See `mmrepl.cli.demo.world.World`."""
+
+    kind = "processes"
+
+    def begin(self) -> Sequence[str]:
+        """Start paris, and the others with nothing but its address."""
+        first, *others = NAMES
+        self._start(first, ())
+        address = self._started(first)["address"]
+        for name in others:
+            self._start(name, ("--peer", address))
+        for name in others:
+            self._started(name)
+        for name in NAMES:
+            reach = Reach(node=self.facts[name]["client"])
+            self._remotes[name] = Remote(reach)
+            self._listeners.append(_Listener(name, reach, self.began_ms))
+        told = ", ".join(f"{name} (process {self.facts[name]['pid']}, clients at {self.facts[name]['client']})"
+                         for name in NAMES)  # fmt: skip
+        return (
+            f"Three nodes run on this machine: {told}.",
+            f"{' and '.join(others)} were told the address of {first}, {address}, and of nobody else.",
+        )
+
+    def _start(self, name: str, more: Sequence[str]) -> None:
+        self._launch(name, "127.0.0.1:0", ("--table", "drafts=siblings", "--table", f"carts={CALLBACK}", *more))
+
+    def put(self, node: str, place: Place, value: Value, context: str | None = None) -> Dot:
+        """Through the node's client port."""
+        remote = self._remotes[node]
+        remote.use(place[0])
+        return Dot.parse(remote.put(place[1], value, context=context).dot)
+
+    def look(self, node: str, places: Sequence[Place]) -> View:
+        """Through the node's client port."""
+        remote = self._remotes[node]
+        peers = {str(row["name"]): str(row["state"]) for row in remote.members() if row["name"] not in {None, node}}
+        reads = {}
+        for table, key in places:
+            remote.use(table)
+            reads[table, key] = remote.read(key)
+        return View(node, peers, remote.version(), reads)
 
     def heard(self) -> Sequence[Heard]:
         """What the listeners have heard so far."""

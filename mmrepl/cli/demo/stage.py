@@ -100,7 +100,8 @@ class Plain(Nowhere):
     def _states(self) -> None:
         for view in self._views:
             reads = "  ".join(f"{place_text(place)} {_short(read)}" for place, read in view.reads.items())
-            say(f"   {view.name}: {safe(reads)}")
+            role = f" ({view.role} in term {view.term})" if view.role else ""
+            say(f"   {view.name}{role}: {safe(reads)}")
         self._views = ()
 
     def finale(self, diagram: str, last: str, *, good: bool) -> None:
@@ -167,7 +168,11 @@ def node_panel(view: View, width: int) -> Panel:
         peers.append(f"{name} ", style="" if live else "dim")
         peers.append("●  " if live else "✕  " if state == "gone" else f"{state}  ", style="green" if live else "red")
     grid.add_row("sees", peers)
-    grid.add_row("applied", f"{view.operations} operations")
+    if view.role:
+        grid.add_row("role", Text(f"{view.role}, term {view.term}", style="bold" if view.role == "leader" else ""))
+        grid.add_row("applied", f"{view.entries} entries")
+    else:
+        grid.add_row("applied", f"{view.operations} operations")
     for place, read in view.reads.items():
         several = len(read.siblings) > 1
         grid.add_row(Text(place_text(place)), Text(_short(read), style="magenta" if several else ""))

@@ -31,6 +31,10 @@ class View:
     peers: Mapping[str, str]  # the others, by name, to the state in which this node sees them
     version: VersionVector
     reads: Mapping[Place, KeyRead]
+    role: str = ""  # of a node of the single-master mode, as are the following
+    term: int = 0
+    leader: str = ""
+    entries: int = 0  # that it has applied
 
     @property
     def operations(self) -> int:

@@ -115,12 +115,8 @@ def _write(session: Session, words: Command, default: bytes | None, known: dict[
     given = parse_context_token(chosen["CONTEXT"][0]) if "CONTEXT" in chosen else default
     if "DURABILITY" not in chosen:
         return _written(session, session.table.write(key, value, given, session.durability))
-    before = session.durability
-    session.set_durability(durability_level(chosen["DURABILITY"][0]))
-    try:
+    with session.at_level(durability_level(chosen["DURABILITY"][0])):
         return _written(session, session.table.write(key, value, given, session.durability))
-    finally:
-        session.set_durability(before)
 
 
 @command(

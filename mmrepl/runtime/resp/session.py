@@ -18,7 +18,8 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -149,7 +150,8 @@ class Session:
     What a client has chosen and done so far, and the door through which its commands come.
 
     ``position`` is that of its last write; ``hold`` the position that must be durable before anything more is
-    answered, for writes made while ``waits`` was true, when it no longer is.
+    answered, for writes made while ``waits`` was true, when it no longer is. ``weak`` is the position of the last
+    write that asked for less than its connection does.
     """
 
     __slots__ = (
@@ -174,6 +176,7 @@ class Session:
         "special",
         "table",
         "waits",
+        "weak",
     )
 
     def __init__(self, shared: Shared, address: str = "") -> None:
@@ -187,6 +190,7 @@ class Session:
         self.refusals_count = 0  # before AUTH
         self.position = 0
         self.hold = 0
+        self.weak = 0
         self.closing = False
         self.lookup: Mapping[bytes, Entry]
         self.table: Table
@@ -217,15 +221,30 @@ class Session:
         self.durability = level
         self.waits = (self.backend.durability if level is None else level) is Durability.SYNC
 
+    @contextmanager
+    def at_level(self, level: Durability) -> Iterator[None]:
+        """One write at *level*: who asks for less than the connection does waits for less, and only for that one."""
+        before = self.durability
+        self.set_durability(level)
+        try:
+            yield
+        finally:
+            if self.waits:
+                self.hold_position()
+            else:
+                self.weak = self.position
+            self.set_durability(before)
+
     def hold_position(self) -> None:
         """Remember that what was written until now must be durable before the next answer, whatever comes."""
-        if self.position and self.waits:
+        if self.position != self.weak and self.waits:
             self.hold = self.position
 
     @property
     def must_be_durable(self) -> int:
         """Position that must be durable before the answers given so far may leave."""
-        return max(self.hold, self.position if self.waits else min(self.position, self.backend.hold))
+        waits = self.waits and self.position != self.weak
+        return max(self.hold, self.position if waits else min(self.position, self.backend.hold))
 
     def read(self, key: str) -> ReadView:
         """Everything that is known of *key*; what is answered next waits until its context may be told."""

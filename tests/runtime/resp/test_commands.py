@@ -353,6 +353,22 @@ def test_client(talk):
         refused(talk("CLIENT", *words), "ERR")
 
 
+def test_one_weak_write_is_answered_as_such(talk):
+    """MM.PUT … DURABILITY none does not wait, on a connection whose writes do; those around it still do."""
+    session = talk.session
+    talk("SET", "k", "1")
+    strong = session.position
+    assert session.must_be_durable == strong
+    talk("MM.PUT", "k", "2", "DURABILITY", "none")
+    assert session.position > strong
+    assert session.must_be_durable == strong
+    talk("MM.PUT", "k", "3", "DURABILITY", "sync")
+    assert session.must_be_durable == session.position
+    talk("MM.PUT", "k", "4", "DURABILITY", "none")
+    talk("SET", "k", "5")
+    assert session.must_be_durable == session.position
+
+
 def test_durability(talk, backend):
     """Writes are made at the level chosen; unknown levels are refused."""
     assert talk("MM.DURABILITY") == b"sync"
