@@ -61,8 +61,14 @@ class Following:
         self.incoming: Incoming | None = None
 
     def begin(self) -> None:
-        """Another leader, or another term. What is under way of a snapshot may go on."""
-        self.verified = self._confirmed = 0
+        """
+        Another leader, or another term, or it is heard again. What is under way of a snapshot may go on.
+
+        Where our log ends with an entry of this term, it is this leader's: there was no other one.
+        """
+        log = self._core.log
+        self.verified = log.last if log.last_term == self._core.term else 0
+        self._confirmed = 0
         self._round = -1
         self._due = None
 
@@ -171,7 +177,7 @@ class Following:
             return
         self.incoming = None
         core.install(incoming.head, incoming.state, incoming.bodies, incoming.record_count, wall_ms)
-        self.verified = max(self.verified, message.index)
+        self.verified = message.index  # and no further, though our log may have gone further
         self._due = (peer.link or 0, max(message.round, self._round))
         self._confirmed = 0
 

@@ -31,7 +31,7 @@ class LogNode(SimHost[SingleMaster]):
         super().__init__(cluster, name, address, expected, mesh=True, disk_ms=cluster.disk_ms)
         self.cluster = cluster
         self._answers: dict[object, Callable[[Any], None]] = {}
-        self._seen_start = self._seen_last = self._seen_commit = 0
+        self._seen_start = self._seen_start_term = self._seen_last = self._seen_commit = 0
         self._runs: list[tuple[int, int]] = []
         self._led = 0  # the term in which it was seen leading
         self.identity: NodeId | None = None  # who it was when it ran last; None when its disk has been lost since
@@ -71,7 +71,8 @@ class LogNode(SimHost[SingleMaster]):
         agreed = log.start
         if runs and self._seen_start <= log.start:
             agreed = min(core.journal.durable, log.agree_until(log.start + 1, runs))
-        self._seen_start, self._seen_last, self._seen_commit = log.start, agreed, 0
+        self._seen_start, self._seen_start_term, self._seen_last = log.start, log.start_term, agreed
+        self._seen_commit = 0
         self._runs = log.runs(log.start + 1, agreed)
         self._led = 0
         now = self.cluster.world.now_ms
@@ -115,7 +116,7 @@ class LogNode(SimHost[SingleMaster]):
         core = self.running
         self.members = core.history.current
         log = core.log
-        if log.start > self._seen_last or (log.start > self._seen_start and core.applied == log.start == log.last):
+        if self._is_another(log, core.applied):
             self._note_installed(log)
         else:
             self._note_log(log)
@@ -128,11 +129,18 @@ class LogNode(SimHost[SingleMaster]):
             self.cluster.history.add(Committed(self.cluster.world.now_ms, self.name, core.committed))
             self.note("committed", core.committed)
 
+    def _is_another(self, log: Any, applied: int) -> bool:
+        """Whether a snapshot took the place of the log. With a promoted primary it may end where ours began, or before."""
+        if log.start == self._seen_start:
+            return bool(log.start_term != self._seen_start_term)
+        return log.start < self._seen_start or log.start > self._seen_last or applied == log.start == log.last
+
     def _note_installed(self, log: Any) -> None:
         self.cluster.history.add(Installed(self.cluster.world.now_ms, self.name, log.start, log.start_term))
         self.cluster.fired["snapshot installed"] += 1
         self.note("installed", log.start)
-        self._seen_start, self._seen_last, self._runs = log.start, log.start, []
+        self._seen_start, self._seen_start_term, self._seen_last = log.start, log.start_term, log.start
+        self._runs = []
         self._seen_commit = min(self._seen_commit, log.start)
         self._note_log(log)
 
@@ -152,7 +160,7 @@ class LogNode(SimHost[SingleMaster]):
             entries = tuple((log.term_at(i), crc32(log.body(i))) for i in range(agreed + 1, log.last + 1))
             self.cluster.history.add(Logged(now, self.name, agreed + 1, entries))
             self.note("logged", agreed + 1, log.last, log.last_term)
-        self._seen_start, self._seen_last = log.start, log.last
+        self._seen_start, self._seen_start_term, self._seen_last = log.start, log.start_term, log.last
         self._runs = log.runs(log.start + 1, log.last)
 
     def notified(self, event: object) -> None:

@@ -22,6 +22,8 @@ STORIES = {
     ("automatic", 45): "a quorum was taken away by an operator who removed one while another had forgotten",
     ("manual", 4042): "judge: what a node had put on its disk in the moment of its death was not in its history",
     ("manual", 4084): "a retry was answered at any level of acknowledgement as soon as the first attempt was applied",
+    ("manual", 20112): "a replica whose log was cut further than the primary knew was sent back by a snapshot",
+    ("manual", 20484): "judge: a snapshot that ends where the log began was not seen to be one",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
 }
 
