@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import frozen
 from cyclopts import Group, Parameter
 
 from mmrepl.cli import output
@@ -19,7 +19,9 @@ from mmrepl.cli.options import ANSWER, Answer, Flag
 from mmrepl.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmrepl.sim import Options
+    from mmrepl.sim.kinds import Kind
+
+Mode: TypeAlias = Literal["multi", "automatic", "manual"]
 
 WORLD_GROUP = Group("World", sort_key=7)
 
@@ -35,6 +37,10 @@ def _world(help: str, **more: Any) -> Parameter:
 class Worlds:
     """What is fixed of the worlds; the seed draws the rest."""
 
+    mode: Annotated[
+        Mode | None,
+        _world("`multi`-master; or single-master with `automatic` or `manual` failover. Default: multi."),
+    ] = None
     nodes: Annotated[int | None, _world("So many nodes. Default: the seed draws.")] = None
     topology: Annotated[Shape | None, _world("Who is connected to whom. Default: the seed draws.")] = None
     operations: Annotated[int | None, _world("Operations in a run. Default: 200, or 2400 a minute.")] = None
@@ -56,9 +62,9 @@ class Worlds:
     quiet_ms: Annotated[int | None, _world("Milliseconds after that in which all must be quiet. Default: 3000.")] = None
 
     def given(self) -> dict[str, Any]:
-        """What was said, as options of `mmrepl.sim`. Raises UsageError."""
-        from mmrepl.sim import Options
-
+        """What was said, as options of that kind of worlds. Raises UsageError."""
+        kind = self.kind()
+        standard = kind.options()
         said: dict[str, Any] = {}
         for name in (
             "nodes",
@@ -72,6 +78,10 @@ class Worlds:
         ):
             value = getattr(self, name)
             if value is not None:
+                if not hasattr(standard, name):
+                    raise UsageError(
+                        f"--{name.replace('_', '-')} is for multi-master worlds, not for {self.mode} failover"
+                    )
                 if not isinstance(value, bool | str) and value < (0 if name == "operations" else 1):
                     raise UsageError(f"--{name.replace('_', '-')} must be positive, not {value}")
                 said[name] = value
@@ -82,11 +92,16 @@ class Worlds:
                 raise UsageError(f"--minutes must be more than 0 and at most a day, not {self.minutes}")
             said["duration_ms"] = max(1, round(self.minutes * 60_000))
         if "duration_ms" in said and self.operations is None:
-            standard = Options()
             said["operations"] = max(1, standard.operations * said["duration_ms"] // standard.duration_ms)
         if self.faults is not None:
-            said["faults"] = faults_of(self.faults)
+            said["faults"] = faults_of(self.faults, kind)
         return said
+
+    def kind(self) -> Kind:
+        """The kind of worlds that was asked for."""
+        from mmrepl.sim.kinds import kind_named
+
+        return kind_named(self.mode or "multi")
 
 
 WORLDS = Worlds()
@@ -127,37 +142,30 @@ def sim(
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
     if seeds is not None and seeds < 1:
         raise UsageError(f"--seeds must be at least 1, not {seeds}")
-    planted = defects_of(defect or ())
+    kind = worlds.kind()
+    planted = defects_of(defect or (), kind)
     given = worlds.given()
     if seed is not None:
         if seeds is not None or first is not None or resume is not None or defects:
             raise UsageError("--seed is for one seed: without --seeds, --first, --resume and --defects")
         if len(planted) > 1:
             raise UsageError("--seed runs against one planted defect at most")
-        options = evolve(_options(), **given)
+        options = kind.options(**given)
         return sim_seed.one(seed, options, planted, shrinks=not no_shrink, diagram=diagram, svg=svg, answer=answer)
     if diagram:
         raise UsageError("--diagram shows one seed: say which with --seed")
-    hunted = planted or (all_defects() if defects else None)
-    request = sim_batch.Request(seeds, first, given, hunted, jobs, resume, not no_shrink, svg, answer)
+    hunted = planted or (tuple(kind.defects()) if defects else None)
+    request = sim_batch.Request(seeds, first, worlds.mode, given, hunted, jobs, resume, not no_shrink, svg, answer)
     return sim_defects.campaign(request) if sim_batch.is_hunt(request) else sim_batch.batch(request)
 
 
-def _options() -> Options:
-    from mmrepl.sim import Options
-
-    return Options()
-
-
-def faults_of(text: str) -> tuple[str, ...]:
+def faults_of(text: str, kind: Kind) -> tuple[str, ...]:
     """
     The names of faults in a list with commas; a hyphen stands for a blank.
 
     Raises UsageError for one that does not exist; says which do.
     """
-    from mmrepl.sim import FAULTS, RARE
-
-    known = {**FAULTS, **RARE}
+    known = kind.faults
     if text == "none":
         return ()
     if text == "all":
@@ -172,18 +180,11 @@ def faults_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def all_defects() -> tuple[str, ...]:
-    """The names of all planted defects."""
-    from mmrepl.sim.defects import DEFECTS
-
-    return tuple(DEFECTS)
-
-
-def defects_of(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+def defects_of(names: list[str] | tuple[str, ...], kind: Kind) -> tuple[str, ...]:
     """Planted defects by name. Raises UsageError for one that does not exist; says which do."""
     if not names:
         return ()
-    there = all_defects()
+    there = tuple(kind.defects())
     for name in names:
         if name not in there:
             raise UsageError(f"there is no planted defect {output.safe(name)!r}; there are: {', '.join(there)}")

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import evolve, frozen
+from attrs import frozen
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,11 +23,9 @@ from mmrepl.cli.sim_record import Plan, Record, entry_of, free_path, outcome_of
 from mmrepl.cli.sim_seed import command, outcome_facts, tell_outcome
 from mmrepl.errors import UsageError
 from mmrepl.sim.batch import Batch, run_batch
-from mmrepl.sim.catalogue import ROWS
-from mmrepl.sim.mix import RARE, Options
-from mmrepl.sim.run import Outcome
+from mmrepl.sim.kinds import Judged, Mode, kind_named, kind_of
+from mmrepl.sim.mix import RARE
 from mmrepl.sim.shrink import shrink
-from mmrepl.sim.story import tell
 
 FLOORS_FROM = 1_000
 """In fewer seeds a floor that is missed may be chance: it is told, and not held against the batch."""
@@ -45,6 +43,7 @@ class Request:
 
     seeds: int | None
     first: int | None
+    mode: Mode | None
     given: dict[str, Any]  # of the options of the worlds
     defects: tuple[str, ...] | None
     jobs: int | None
@@ -62,14 +61,14 @@ def batch(request: Request) -> Exit:
     for outcome in done:
         sums.add(outcome)
         sums.seconds += outcome.seconds
-    fresh: list[Outcome] = []
+    fresh: list[Judged] = []
     try:
         with ExitStack() as stack:
             if record is not None:
                 stack.enter_context(record)
             meter = stack.enter_context(metered("seeds", plan.seeds, len(done)))
 
-            def note(outcome: Outcome) -> None:
+            def note(outcome: Judged) -> None:
                 fresh.append(outcome)
                 sums.add(outcome)
                 if record is not None:
@@ -105,7 +104,7 @@ def is_hunt(request: Request) -> bool:
 def opened(request: Request, *, seeds: int) -> tuple[Record | None, Plan]:
     """The record and the plan of a request. Raises UsageError when a record is of something else than was asked for."""
     plan = Plan(
-        options=evolve(Options(), **request.given),
+        options=kind_named(request.mode or "multi").options(**request.given),
         first=request.first or 0,
         seeds=request.seeds or seeds,
         defects=request.defects,
@@ -118,7 +117,9 @@ def opened(request: Request, *, seeds: int) -> tuple[Record | None, Plan]:
     there = record.plan
     said = {"seeds": request.seeds, "first": request.first, "defects": request.defects}
     differs = [name for name, value in said.items() if value is not None and value != getattr(there, name)]
-    differs += [name for name, value in request.given.items() if value != getattr(there.options, name)]
+    differs += [name for name, value in request.given.items() if value != getattr(there.options, name, None)]
+    if request.mode not in {None, kind_of(there.options).mode}:
+        differs.append("mode")
     if differs:
         record.close()
         words = ", ".join(f"--{name.replace('_', '-')}" for name in differs)
@@ -223,7 +224,7 @@ def tell_batch(sums: Batch, request: Request) -> None:
             output.say(f"  {command(sums.options, seed)}   {output.brief(str(outcome.violations[0]), 100)}")
             continue
         smaller = shrink(outcome) if request.shrinks else outcome
-        story = tell(seed, smaller.options)
+        story = sums.kind.tell(seed, smaller.options)
         if count == 0 and request.svg is not None and story.diagram is not None:
             request.svg.write_text(story.diagram.svg(), encoding="utf-8")
         tell_outcome(outcome, smaller, story, ())
@@ -239,13 +240,11 @@ def tell_batch(sums: Batch, request: Request) -> None:
 
 def summary(sums: Batch) -> str:
     """The batch in three lines."""
-    most = max(sums.rounds, default=0)
     return (
         f"{sums.seed_count} seeds, {len(sums.failed)} with violations.\n"
         f"{sums.operations} operations, {sums.refused} refused, {sums.messages} messages,"
         f" {sums.virtual_ms / 1000:.0f} s of virtual time in {sums.seconds:.0f} s.\n"
-        f"Equal again after {sums.rounds_at(0.5)} gossip rounds in half of the seeds, {sums.rounds_at(0.99)} in 99 %,"
-        f" {most} at most."
+        f"{sums.settled_text()}"
     )
 
 
@@ -274,7 +273,7 @@ def levels_grid(sums: Batch) -> Table:
         grid.add_row(
             level.row.id, level.row.what, told, floor, share, output.cell("MISSED", "red") if level.missed else ""
         )
-    for row in ROWS:
+    for row in sums.kind.rows:
         if any(name in RARE for name in row.counters):
             told = str(sum(sums.fired[name] for name in row.counters))
             grid.add_row(row.id, row.what, told, "", "", output.cell("drawn only if asked for: --faults", "dim"))
@@ -294,7 +293,11 @@ def batch_facts(sums: Batch) -> dict[str, Any]:
         "virtual_ms": sums.virtual_ms,
         "seconds": round(sums.seconds, 3),
         "fired": {name: count for name, count in sorted(sums.fired.items()) if count},
-        "rounds": {"median": sums.rounds_at(0.5), "p99": sums.rounds_at(0.99), "max": max(sums.rounds, default=0)},
+        "rounds" if sums.kind.mode == "multi" else "led_ms": {
+            "median": sums.rounds_at(0.5),
+            "p99": sums.rounds_at(0.99),
+            "max": max(sums.rounds, default=0),
+        },
         "floors": [
             {
                 "row": level.row.id,

@@ -13,7 +13,8 @@ from mmrepl.cli import output
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.sim_batch import Request, leave, metered, opened
 from mmrepl.sim.campaign import Campaign, Searched, run_campaign
-from mmrepl.sim.defects import DEFECTS
+from mmrepl.sim.campaign import texts as texts_of
+from mmrepl.sim.kinds import kind_of
 from mmrepl.sim.rules import Violation
 
 LIMIT = 2_000
@@ -22,7 +23,7 @@ LIMIT = 2_000
 def campaign(request: Request) -> Exit:
     """Hunt, or go on hunting; tell what came of it."""
     record, plan = opened(request, seeds=LIMIT)
-    names = plan.defects or tuple(DEFECTS)
+    names = plan.defects or tuple(kind_of(plan.options).defects())
     before = [searched_of(entry) for entry in record.entries] if record is not None else []
     fresh: list[Searched] = []
     try:
@@ -62,6 +63,7 @@ def campaign(request: Request) -> Exit:
 
 def grid(done: Campaign) -> Table:
     """Defects, those that are found soonest first."""
+    texts = texts_of(done.options)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("planted defect")
     table.add_column("seeds", justify="right")
@@ -70,7 +72,7 @@ def grid(done: Campaign) -> Table:
     for name in sorted(done.names, key=lambda name: (done.found[name].seeds if name in done.found else 10**9, name)):
         found = done.found.get(name)
         seeds = output.cell("not found", "red") if found is None else str(found.seeds)
-        table.add_row(name, seeds, "" if found is None else ", ".join(checkers(found.found)), DEFECTS[name].text)
+        table.add_row(name, seeds, "" if found is None else ", ".join(checkers(found.found)), texts[name])
     return table
 
 
@@ -87,6 +89,7 @@ def summary(done: Campaign) -> str:
 
 def facts(done: Campaign) -> dict[str, Any]:
     """The same, for programs."""
+    texts = texts_of(done.options)
     return {
         "limit": done.limit,
         "first": done.first,
@@ -95,7 +98,7 @@ def facts(done: Campaign) -> dict[str, Any]:
         "defects": [
             {
                 "defect": name,
-                "text": DEFECTS[name].text,
+                "text": texts[name],
                 "found": name in done.found,
                 "seeds": done.seeds(name),
                 "seed": done.first + done.seeds(name) - 1 if name in done.found else None,

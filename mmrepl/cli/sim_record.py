@@ -21,9 +21,8 @@ from attrs import asdict, frozen
 
 import mmrepl
 from mmrepl.errors import UsageError
-from mmrepl.sim.mix import Options
+from mmrepl.sim.kinds import Judged, World, kind_named, kind_of
 from mmrepl.sim.rules import Violation
-from mmrepl.sim.run import Outcome
 
 KIND = "mmrepl sim"
 
@@ -32,7 +31,7 @@ KIND = "mmrepl sim"
 class Plan:
     """Which seeds a batch runs, and how; *defects* are those that are hunted, None in a plain batch."""
 
-    options: Options
+    options: World
     first: int = 0
     seeds: int = 1_000
     defects: tuple[str, ...] | None = None
@@ -43,7 +42,15 @@ class Plan:
 
     def line(self) -> bytes:
         """The first line of its record."""
-        shape = {"kind": KIND, "version": mmrepl.__version__, **asdict(self)}
+        shape = {
+            "kind": KIND,
+            "version": mmrepl.__version__,
+            "mode": kind_of(self.options).mode,
+            "options": asdict(self.options),  # type: ignore[arg-type]
+            "first": self.first,
+            "seeds": self.seeds,
+            "defects": self.defects,
+        }
         return msgspec.json.encode(shape) + b"\n"
 
     @classmethod
@@ -60,7 +67,7 @@ class Plan:
             raise UsageError(f"{path} was made by mmrepl {version}, this is {mmrepl.__version__}: begin anew")
         defects = shape["defects"]
         return cls(
-            options=_options(shape["options"]),
+            options=_options(shape),
             first=shape["first"],
             seeds=shape["seeds"],
             defects=None if defects is None else tuple(defects),
@@ -132,7 +139,7 @@ def free_path(folder: Path, stem: str) -> Path:
         return path
 
 
-def entry_of(outcome: Outcome) -> dict[str, Any]:
+def entry_of(outcome: Judged) -> dict[str, Any]:
     """An outcome, for a record."""
     return {
         "seed": outcome.seed,
@@ -144,24 +151,28 @@ def entry_of(outcome: Outcome) -> dict[str, Any]:
         "refused": outcome.refused,
         "messages": outcome.messages,
         "virtual_ms": outcome.virtual_ms,
-        "rounds": outcome.converged_rounds,
+        "rounds": outcome.settled,
         "trace": outcome.trace_digest,
         "seconds": outcome.seconds,
     }
 
 
-def outcome_of(entry: dict[str, Any], options: Options) -> Outcome:
+def outcome_of(entry: dict[str, Any], options: World) -> Judged:
     """An outcome of a record. Raises KeyError or ValueError for what is none."""
     violations = tuple(
         Violation(checker, text, at_ms, node, None if place is None else (place[0], place[1]))
         for checker, text, at_ms, node, place in entry["violations"]
     )
-    return Outcome(
-        entry["seed"], options, violations, Counter(entry["fired"]), entry["operations"], entry["refused"],
-        entry["messages"], entry["virtual_ms"], entry["rounds"], entry["trace"], entry["seconds"],
+    return kind_of(options).outcome(
+        entry["seed"], options, violations, Counter(entry["fired"]), operations=entry["operations"],
+        refused=entry["refused"], messages=entry["messages"], virtual_ms=entry["virtual_ms"], settled=entry["rounds"],
+        trace=entry["trace"], seconds=entry["seconds"],
     )  # fmt: skip
 
 
-def _options(shape: dict[str, Any]) -> Options:
-    faults = shape["faults"]
-    return Options(**{**shape, "faults": None if faults is None else tuple(faults)})
+def _options(shape: dict[str, Any]) -> World:
+    options = dict(shape["options"])
+    options.pop("failover", None)
+    faults = options["faults"]
+    made: World = kind_named(shape["mode"]).options(**{**options, "faults": None if faults is None else tuple(faults)})
+    return made

@@ -12,16 +12,14 @@ from mmrepl.cli import output
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.options import Answer
 from mmrepl.sim.batch import guarded
-from mmrepl.sim.defects import DEFECTS
-from mmrepl.sim.mix import Options, draw
-from mmrepl.sim.run import Outcome, command_of
+from mmrepl.sim.kinds import Judged, World, kind_of
 from mmrepl.sim.shrink import shrink
-from mmrepl.sim.story import Story, tell
+from mmrepl.sim.story import Story
 
 
 def one(
     seed: int,
-    options: Options,
+    options: World,
     planted: tuple[str, ...],
     *,
     shrinks: bool,
@@ -30,12 +28,13 @@ def one(
     answer: Answer,
 ) -> Exit:
     """Run one seed, with a defect planted if one is named, and tell its story."""
+    kind = kind_of(options)
     with ExitStack() as stack:
         for name in planted:
-            stack.enter_context(DEFECTS[name].planted())
+            stack.enter_context(kind.defects()[name].planted())
         outcome = guarded(seed, options)
         smaller = shrink(outcome) if shrinks else outcome
-        story = tell(seed, smaller.options) if svg or diagram or not outcome.ok else None
+        story = kind.tell(seed, smaller.options) if svg or diagram or not outcome.ok else None
     if svg is not None and story is not None and story.diagram is not None:
         svg.write_text(story.diagram.svg(), encoding="utf-8")
     if answer.json:
@@ -46,17 +45,18 @@ def one(
 
 
 def tell_outcome(
-    outcome: Outcome, smaller: Outcome, story: Story | None, planted: tuple[str, ...], *, diagram: bool = False
+    outcome: Judged, smaller: Judged, story: Story | None, planted: tuple[str, ...], *, diagram: bool = False
 ) -> None:
     """The story of a seed, for people."""
     output.say(command(outcome.options, outcome.seed, planted))
     output.say(f"  {about(outcome)}")
     output.say(f"  faults: {fired(outcome)}")
     if outcome.ok:
-        rounds = outcome.converged_rounds
         ending = "nothing was violated"
-        if rounds is not None:
-            ending += f"; after the faults all were equal within {rounds} gossip rounds, and then quiet"
+        if outcome.settled is not None and kind_of(outcome.options).mode == "multi":
+            ending += f"; after the faults all were equal within {outcome.settled} gossip rounds, and then quiet"
+        elif outcome.settled is not None:
+            ending += f"; {outcome.settled} ms after the faults somebody led, and then all became equal"
         output.say(f"  {ending}")
     for violation in outcome.violations[:5]:
         output.say(f"  VIOLATED {output.safe(str(violation))}")
@@ -77,14 +77,14 @@ def tell_outcome(
                 output.say(f"  {line}")
 
 
-def command(options: Options, seed: int, planted: tuple[str, ...] = ()) -> str:
+def command(options: World, seed: int, planted: tuple[str, ...] = ()) -> str:
     """The line that runs that seed again."""
-    return " ".join([command_of(seed, options), *(f"--defect '{name}'" for name in planted)])
+    return " ".join([kind_of(options).command(seed, options), *(f"--defect '{name}'" for name in planted)])
 
 
-def about(outcome: Outcome) -> str:
+def about(outcome: Judged) -> str:
     """What kind of world it was, and how much happened in it."""
-    mix = draw(outcome.seed, outcome.options)
+    mix = kind_of(outcome.options).draw(outcome.seed, outcome.options)
     network = "datagrams" if mix.datagrams else "streams"
     return (
         f"{len(mix.names)} nodes, {mix.topology}, {network}; {outcome.operations} operations,"
@@ -92,14 +92,14 @@ def about(outcome: Outcome) -> str:
     )
 
 
-def fired(outcome: Outcome) -> str:
+def fired(outcome: Judged) -> str:
     """Which faults fired how often."""
     quiet = ("delayed", "skewed clocks", " nodes", " of nodes")
     told = [f"{count} {name}" for name, count in sorted(outcome.fired.items()) if count and not name.endswith(quiet)]
     return ", ".join(told) or "none"
 
 
-def facts(outcome: Outcome, smaller: Outcome, story: Story | None, planted: tuple[str, ...]) -> dict[str, Any]:
+def facts(outcome: Judged, smaller: Judged, story: Story | None, planted: tuple[str, ...]) -> dict[str, Any]:
     """The same, for programs."""
     told = outcome_facts(outcome) | {"command": command(outcome.options, outcome.seed, planted)}
     if smaller is not outcome:
@@ -110,7 +110,7 @@ def facts(outcome: Outcome, smaller: Outcome, story: Story | None, planted: tupl
     return told
 
 
-def outcome_facts(outcome: Outcome) -> dict[str, Any]:
+def outcome_facts(outcome: Judged) -> dict[str, Any]:
     """What came of a seed."""
     return {
         "seed": outcome.seed,
@@ -123,7 +123,7 @@ def outcome_facts(outcome: Outcome) -> dict[str, Any]:
         "refused": outcome.refused,
         "messages": outcome.messages,
         "virtual_ms": outcome.virtual_ms,
-        "converged_rounds": outcome.converged_rounds,
+        "converged_rounds" if kind_of(outcome.options).mode == "multi" else "led_ms": outcome.settled,
         "fired": {name: count for name, count in sorted(outcome.fired.items()) if count},
         "trace": outcome.trace_digest,
     }

@@ -15,10 +15,9 @@ from time import perf_counter
 
 from attrs import define, field
 
-from mmrepl.sim.catalogue import Level, levels
+from mmrepl.sim.catalogue import Level
+from mmrepl.sim.kinds import Judged, Kind, World, kind_of
 from mmrepl.sim.mix import Options
-from mmrepl.sim.rules import Violation
-from mmrepl.sim.run import Outcome, Run
 from mmrepl.sim.workers import spread
 
 
@@ -26,19 +25,19 @@ from mmrepl.sim.workers import spread
 class Batch:
     """What came of many seeds."""
 
-    options: Options
+    options: World
     seed_count: int = 0
-    failed: dict[int, Outcome] = field(factory=dict)  # by seed
+    failed: dict[int, Judged] = field(factory=dict)  # by seed
     fired: Counter[str] = field(factory=Counter)
     seeds_with: Counter[str] = field(factory=Counter)  # in how many seeds each fault fired
     operations: int = 0
     refused: int = 0
     messages: int = 0
     virtual_ms: int = 0
-    rounds: Counter[int] = field(factory=Counter)  # gossip rounds to become equal -> seeds
+    rounds: Counter[int] = field(factory=Counter)  # until all was well again (see `Judged.settled`) -> seeds
     seconds: float = 0.0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Judged) -> None:
         """One more seed."""
         self.seed_count += 1
         if not outcome.ok:
@@ -49,14 +48,24 @@ class Batch:
         self.refused += outcome.refused
         self.messages += outcome.messages
         self.virtual_ms += outcome.virtual_ms
-        if outcome.converged_rounds is not None:
-            self.rounds[outcome.converged_rounds] += 1
+        if outcome.settled is not None:
+            self.rounds[outcome.settled] += 1
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its worlds."""
+        return kind_of(self.options)
+
+    def settled_text(self) -> str:
+        """How soon all was well again, in a sentence."""
+        half, most = self.rounds_at(0.5), self.rounds_at(0.99)
+        return self.kind.settled.format(half=half, most=most, all=max(self.rounds, default=0))
 
     @property
     def levels(self) -> list[Level]:
         """How often each row of the catalogue fired, against its floor. Empty when somebody chose the faults."""
-        free = Options(operations=self.options.operations, duration_ms=self.options.duration_ms)
-        return levels(self.fired, self.seeds_with, self.seed_count) if self.options == free else []
+        kind = self.kind
+        return kind.levels(self.fired, self.seeds_with, self.seed_count) if kind.is_free(self.options) else []
 
     @property
     def missed_floors(self) -> list[Level]:
@@ -69,7 +78,7 @@ class Batch:
         return not self.failed and not self.missed_floors
 
     def rounds_at(self, share: float) -> int:
-        """So many gossip rounds were enough for that share of the seeds."""
+        """So many rounds, or milliseconds, were enough for that share of the seeds."""
         left = share * self.rounds.total()
         for rounds, seeds in sorted(self.rounds.items()):
             left -= seeds
@@ -85,11 +94,7 @@ class Batch:
                 f"{self.operations} operations, {self.refused} refused, {self.messages} messages,"
                 f" {self.virtual_ms / 1000:.0f} s of virtual time in {self.seconds:.0f} s"
             ),
-            (
-                f"equal again after {self.rounds_at(0.5)} gossip rounds in half of the seeds,"
-                f" {self.rounds_at(0.99)} in 99 %,"
-                f" {max(self.rounds, default=0)} at most"
-            ),
+            self.settled_text(),
             "",
             f"{'fault':<24}{'fired':>10}",
         ]
@@ -103,28 +108,27 @@ class Batch:
         return "\n".join(lines)
 
 
-def guarded(seed: int, options: Options) -> Outcome:
-    """`run_seed`; what a core raises is a violation as well."""
-    return Run(seed, options).go(guarded=True)
+def guarded(seed: int, options: World) -> Judged:
+    """Run a seed; what a core raises is a violation as well."""
+    return kind_of(options).judge(seed, options)
 
 
-def judged(task: tuple[int, Options]) -> Outcome:
+def judged(task: tuple[int, World]) -> Judged:
     """`guarded`, for `mmrepl.sim.workers`."""
     return guarded(*task)
 
 
-def died(task: tuple[int, Options]) -> Outcome:
+def died(task: tuple[int, World]) -> Judged:
     """What comes of a seed whose process died."""
-    text = "the process that ran it died: out of memory, or a crash of the interpreter"
-    return Outcome(*task, (Violation("died", text),), Counter(), 0, 0, 0, 0, None)
+    return kind_of(task[1]).died(*task)
 
 
 def run_batch(
     seeds: Iterable[int],
-    options: Options | None = None,
+    options: World | None = None,
     *,
     processes: int | None = None,
-    progress: Callable[[Outcome], None] | None = None,
+    progress: Callable[[Judged], None] | None = None,
 ) -> Batch:
     """
     Run every seed of *seeds*; *processes* 1 runs them here, None on all cores. *progress* is told of each outcome.

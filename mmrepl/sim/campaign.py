@@ -15,8 +15,8 @@ from statistics import median
 from attrs import define, field, frozen
 
 from mmrepl.sim.batch import cores
-from mmrepl.sim.defects import DEFECTS
 from mmrepl.sim.hunt import Hunt, hunt
+from mmrepl.sim.kinds import World, kind_of
 from mmrepl.sim.mix import Options
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.workers import spread
@@ -35,7 +35,7 @@ class Stretch:
     defect: str
     first: int
     count: int
-    options: Options
+    options: World
 
 
 @frozen
@@ -52,7 +52,7 @@ class Searched:
 class Campaign:
     """All hunts, as far as they have come."""
 
-    options: Options
+    options: World
     first: int
     limit: int  # seeds for each defect
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ class Campaign:
 def search(stretch: Stretch) -> Searched:
     """Run a stretch."""
     seeds = range(stretch.first, stretch.first + stretch.count)
-    done = hunt(DEFECTS[stretch.defect], seeds, stretch.options)
+    done = hunt(kind_of(stretch.options).defects()[stretch.defect], seeds, stretch.options)
     return Searched(stretch.defect, stretch.first, done.seeds, done.found)
 
 
@@ -111,7 +111,7 @@ def _died(stretch: Stretch) -> Searched:
 
 def run_campaign(
     names: Iterable[str] | None = None,
-    options: Options | None = None,
+    options: World | None = None,
     *,
     first: int = 0,
     limit: int = 2_000,
@@ -124,8 +124,9 @@ def run_campaign(
 
     *before* is what was done earlier; *progress* is told of each stretch. *processes* as for `run_batch`.
     """
-    chosen = tuple(DEFECTS) if names is None else tuple(names)
-    campaign = Campaign(options if options is not None else Options(), first, limit, chosen)
+    options = options if options is not None else Options()
+    chosen = tuple(kind_of(options).defects() if names is None else names)
+    campaign = Campaign(options, first, limit, chosen)
     for searched in before:
         campaign.add(searched)
     tasks = deque(stretch for name in chosen if (stretch := campaign.next(name)) is not None)
@@ -140,6 +141,7 @@ def run_campaign(
     return campaign
 
 
-def texts() -> Mapping[str, str]:
+def texts(options: World | None = None) -> Mapping[str, str]:
     """What each planted defect is, by name."""
-    return {name: defect.text for name, defect in DEFECTS.items()}
+    defects = kind_of(options if options is not None else Options()).defects()
+    return {name: defect.text for name, defect in defects.items()}

@@ -132,14 +132,16 @@ ROWS: tuple[Row, ...] = (
 """Every row that the multi-master mode has to survive, and that can be made without other processes."""
 
 
-def levels(fired: Mapping[str, int], seeds_with: Mapping[str, int], seed_count: int) -> list[Level]:
+def levels(
+    fired: Mapping[str, int], seeds_with: Mapping[str, int], seed_count: int, rows: Iterable[Row] = ROWS
+) -> list[Level]:
     """How each row fared in so many seeds; rows that are covered elsewhere, or not drawn by default, are left out."""
-    return [_level(row, fired, seeds_with, seed_count) for row in counted()]
+    return [_level(row, fired, seeds_with, seed_count) for row in counted(rows)]
 
 
-def counted() -> Iterable[Row]:
+def counted(rows: Iterable[Row] = ROWS) -> Iterable[Row]:
     """The rows that a batch is measured by."""
-    return (row for row in ROWS if row.counters and not any(name in RARE for name in row.counters))
+    return (row for row in rows if row.counters and not any(name in RARE for name in row.counters))
 
 
 def _level(row: Row, fired: Mapping[str, int], seeds_with: Mapping[str, int], seed_count: int) -> Level:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from mmrepl.sim.batch import guarded
+from mmrepl.sim.kinds import World
 from mmrepl.sim.mix import Options
 from mmrepl.sim.rules import Violation
 
@@ -54,7 +55,7 @@ class Hunt:
     found: tuple[Violation, ...]
 
 
-def hunt(defect: Defect, seeds: range, options: Options | None = None) -> Hunt:
+def hunt(defect: Defect, seeds: range, options: World | None = None) -> Hunt:
     """Run seeds against a defect until one finds it: fails with the defect, and does not without."""
     options = options if options is not None else Options()
     for count, seed in enumerate(seeds, 1):

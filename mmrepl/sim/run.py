@@ -56,6 +56,11 @@ class Outcome:
         return not self.violations
 
     @property
+    def settled(self) -> int | None:
+        """As `converged_rounds`."""
+        return self.converged_rounds
+
+    @property
     def principal(self) -> Violation | None:
         """The violation that says most: one that names a key, else one that names a node; the earliest of them."""
         return min(self.violations, key=lambda v: (v.place is None, not v.node, v.at_ms), default=None)
@@ -125,11 +130,11 @@ class Run:
             faults.end()
             rounds = self._live(faults, found)
         except AssertionError as error:
-            found.append(Violation("assertion", f"a core asserts: {error or _where(error)}", cluster.now_ms))
+            found.append(Violation("assertion", f"a core asserts: {error or where(error)}", cluster.now_ms))
         except Exception as error:
             if not guarded:
                 raise
-            found.append(Violation("raised", f"{type(error).__name__}: {error} ({_where(error)})", cluster.now_ms))
+            found.append(Violation("raised", f"{type(error).__name__}: {error} ({where(error)})", cluster.now_ms))
         cluster.forgive_what_was_left_to_the_lost()
         self._count()
         found += check_all(cluster.history)
@@ -208,7 +213,8 @@ class Run:
         return whole.about(violation.at_ms)
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
+    """File and line that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{PurePath(last.filename).name}:{last.lineno}"
 

@@ -9,17 +9,17 @@ run goes another way: so this is a search and no proof, and the result is smalle
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import evolve
 
 from mmrepl.sim.batch import guarded
-from mmrepl.sim.mix import Options, draw
-from mmrepl.sim.run import Outcome
+from mmrepl.sim.kinds import Judged, kind_of
 
 TRIES = 80
 
 
-def shrink(outcome: Outcome, *, tries: int = TRIES) -> Outcome:
+def shrink(outcome: Judged, *, tries: int = TRIES) -> Judged:
     """The smallest failing run that was found within so many tries; *outcome* itself if there is none."""
     if outcome.ok:
         return outcome
@@ -40,10 +40,10 @@ def shrink(outcome: Outcome, *, tries: int = TRIES) -> Outcome:
     return best
 
 
-def _smaller(outcome: Outcome) -> Iterator[Options]:
+def _smaller(outcome: Judged) -> Iterator[Any]:
     """Options that make a smaller run, the boldest first."""
     options = outcome.options
-    mix = draw(outcome.seed, options)
+    mix = kind_of(options).draw(outcome.seed, options)
     if options.faults is None:
         yield evolve(options, faults=())
         yield evolve(options, faults=tuple(mix.faults), calm=mix.calm)

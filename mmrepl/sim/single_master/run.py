@@ -18,6 +18,7 @@ from mmrepl.sim.chance import dice
 from mmrepl.sim.mix import Mix, draw
 from mmrepl.sim.mix import Options as MixOptions
 from mmrepl.sim.rules import Violation
+from mmrepl.sim.run import where
 from mmrepl.sim.single_master.checkers import check_log_history
 from mmrepl.sim.single_master.clients import LogWorkload
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
@@ -43,6 +44,7 @@ class LogOptions:
     operations: int = 150
     duration_ms: int = 6_000
     faults: tuple[str, ...] | None = None
+    calm: bool = False  # no bad weather: messages are only a little late
     may_force: bool | None = None  # manual: whether the operator may promote by force
 
 
@@ -55,7 +57,7 @@ class LogOutcome:
     violations: tuple[Violation, ...]
     fired: Counter[str]
     outcomes: Counter[str]  # of the clients' calls
-    terms: int
+    messages: int
     virtual_ms: int
     led_ms: int | None  # how long after the faults somebody led
     trace_digest: str = ""
@@ -67,41 +69,73 @@ class LogOutcome:
         return not self.violations
 
     @property
+    def operations(self) -> int:
+        """Calls of clients that came to an end."""
+        return self.outcomes.total()
+
+    @property
+    def refused(self) -> int:
+        """Of these, the ones that were not even begun."""
+        return self.outcomes["read refused"] + self.outcomes["never sent"]
+
+    @property
+    def settled(self) -> int | None:
+        """As `led_ms`."""
+        return self.led_ms
+
+    @property
+    def principal(self) -> Violation | None:
+        """The violation that says most: one that names a node, the earliest of them."""
+        return min(self.violations, key=lambda v: (not v.node, v.at_ms < 0, v.at_ms), default=None)
+
+    @property
     def command(self) -> str:
         """The line that reproduces it."""
-        options = self.options
-        words = [f"mmrepl sim --seed {self.seed} --mode {options.failover}"]
-        words.append(f"--operations {options.operations} --duration-ms {options.duration_ms}")
-        if options.nodes is not None:
-            words.append(f"--nodes {options.nodes}")
-        if options.faults is not None:
-            words.append(f"--faults {','.join(options.faults).replace(' ', '-') or 'none'}")
-        return " ".join(words)
+        return command_of(self.seed, self.options)
+
+
+def command_of(seed: int, options: LogOptions) -> str:
+    """The line that runs a seed under these options."""
+    words = [f"mmrepl sim --seed {seed} --mode {options.failover}"]
+    words.append(f"--operations {options.operations} --duration-ms {options.duration_ms}")
+    if options.calm:
+        words.append("--calm")
+    if options.nodes is not None:
+        words.append(f"--nodes {options.nodes}")
+    if options.faults is not None:
+        words.append(f"--faults {','.join(options.faults).replace(' ', '-') or 'none'}")
+    return " ".join(words)
+
+
+def draw_log(seed: int, options: LogOptions) -> Mix:
+    """The mix of a seed."""
+    mix = draw(
+        seed=seed,
+        options=MixOptions(
+            nodes=options.nodes, operations=options.operations, duration_ms=options.duration_ms,
+            faults=options.faults, calm=options.calm, topology="mesh",
+        ),
+    )  # fmt: skip
+    names = mix.names if options.nodes is not None or len(mix.names) > 2 else (*mix.names, "zed")
+    faults = {name: times for name, times in mix.faults.items() if name not in NOT_HERE}
+    if options.faults is not None or len(mix.faults) > 2 or seed % 2:  # some of the quiet seeds stay quiet
+        faults |= draw_log_faults(dice(seed, "mix", "log"), options.faults, options.duration_ms)
+    return evolve(mix, names=names, faults=faults)
 
 
 class LogRun:
-    """One seed, and what is left to look at afterwards: cluster, history, trace."""
+    """
+    One seed, and what is left to look at afterwards: cluster, history, trace.
 
-    def __init__(self, seed: int, options: LogOptions | None = None) -> None:
+    If *guarded*, what a core raises is a violation as well; else it flies.
+    """
+
+    def __init__(self, seed: int, options: LogOptions | None = None, *, guarded: bool = False) -> None:
         self.seed = seed
         self.options = options or LogOptions()
-        self.mix = self._draw()
+        self.mix = draw_log(self.seed, self.options)
+        self._guarded = guarded
         self.cluster = self._make()
-
-    def _draw(self) -> Mix:
-        options = self.options
-        mix = draw(
-            seed=self.seed,
-            options=MixOptions(
-                nodes=options.nodes, operations=options.operations, duration_ms=options.duration_ms,
-                faults=options.faults, topology="mesh",
-            ),
-        )  # fmt: skip
-        names = mix.names if options.nodes is not None or len(mix.names) > 2 else (*mix.names, "zed")
-        faults = {name: times for name, times in mix.faults.items() if name not in NOT_HERE}
-        if options.faults is not None or len(mix.faults) > 2 or self.seed % 2:  # some of the quiet seeds stay quiet
-            faults |= draw_log_faults(dice(self.seed, "mix", "log"), options.faults, options.duration_ms)
-        return evolve(mix, names=names, faults=faults)
 
     def _make(self) -> SingleMasterCluster:
         mix, options = self.mix, self.options
@@ -119,36 +153,50 @@ class LogRun:
                 "inflight_messages": drawn.choice((64, 64, 2, 1)),
             },
         )  # fmt: skip
-        cluster = SingleMasterCluster(mix.names, seed=self.seed, datagrams=mix.datagrams, settings=settings)
-        cluster.run_until_led()  # a cluster is founded in peace, when all its first members are there
+        return SingleMasterCluster(mix.names, seed=self.seed, datagrams=mix.datagrams, settings=settings)
+
+    def _found(self) -> None:
+        """A cluster is founded in peace, when all its first members are there."""
+        cluster = self.cluster
+        cluster.run_until_led()
         cluster.run_until_equal()
-        cluster.under(mix.weather)
-        for name, skew in mix.skew_ms.items():
+        cluster.under(self.mix.weather)
+        for name, skew in self.mix.skew_ms.items():
             cluster.nodes[name].clock.jump(skew)
-        return cluster
 
     def go(self) -> LogOutcome:
         """Run it through."""
         begun = perf_counter()
-        options, cluster, mix = self.options, self.cluster, self.mix
+        options, cluster = self.options, self.cluster
         found: list[Violation] = []
-        drifts = {"clock drifts", "clock jumps", "clock stands"} & mix.faults.keys()
-        workload = LogWorkload(cluster, mix, options.operations, options.duration_ms, leases=not drifts)
-        may_force = self.seed % 4 == 0 if options.may_force is None else options.may_force
-        faults = LogFaults(cluster, mix, options.duration_ms, may_force=may_force, gather=workload.gather)
+        outcomes: Counter[str] = Counter()
         led: int | None = None
         try:
+            self._found()
+            workload, faults = self._plan()
+            outcomes = workload.outcomes
             cluster.run(options.duration_ms)
             faults.end()
             led = self._live(found)
         except AssertionError as error:
-            found.append(Violation("assertion", f"a core asserts: {error or 'see the traceback'}", cluster.now_ms))
+            found.append(Violation("assertion", f"a core asserts: {error or where(error)}", cluster.now_ms))
+        except Exception as error:
+            if not self._guarded:
+                raise
+            found.append(Violation("raised", f"{type(error).__name__}: {error} ({where(error)})", cluster.now_ms))
         found += check_log_history(cluster.history)
-        terms = max((node.running.term for node in cluster.up()), default=0)
         return LogOutcome(
-            self.seed, options, tuple(found), Counter(cluster.fired), Counter(workload.outcomes), terms,
-            cluster.now_ms, led, cluster.trace.digest(), perf_counter() - begun,
+            self.seed, options, tuple(found), Counter(cluster.fired), Counter(outcomes),
+            sum(cluster.messages.values()), cluster.now_ms, led, cluster.trace.digest(), perf_counter() - begun,
         )  # fmt: skip
+
+    def _plan(self) -> tuple[LogWorkload, LogFaults]:
+        options, cluster, mix = self.options, self.cluster, self.mix
+        drifts = {"clock drifts", "clock jumps", "clock stands"} & mix.faults.keys()
+        workload = LogWorkload(cluster, mix, options.operations, options.duration_ms, leases=not drifts)
+        may_force = self.seed % 4 == 0 if options.may_force is None else options.may_force
+        faults = LogFaults(cluster, mix, options.duration_ms, may_force=may_force, gather=workload.gather)
+        return workload, faults
 
     def _live(self, found: list[Violation]) -> int | None:
         cluster = self.cluster
