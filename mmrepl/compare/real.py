@@ -66,7 +66,7 @@ class _Process:
             "--client", client, "--path", str(folder / f"{name}.db"), *words,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
-        self.connection: Connection | None = None
+        self._connections: dict[str, Connection] = {}  # by who asks
 
     @property
     def is_up(self) -> bool:
@@ -90,6 +90,8 @@ class _Process:
 
     def stop(self) -> None:
         """Tell it to stop; kill it if it does not."""
+        for connection in self._connections.values():
+            connection.abort("the comparison is over")
         if self._process is None:
             return
         if self.is_up:
@@ -102,10 +104,16 @@ class _Process:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    async def ask(self, *words: str | bytes, seconds: float = CALL_S) -> Any:
-        """The answer to a command. Raises the error that it tells of, Unavailable, or TimeoutError."""
+    async def ask(self, *words: str | bytes, seconds: float = CALL_S, who: str = "operator") -> Any:
+        """
+        The answer to a command. Raises the error that it tells of, Unavailable, or TimeoutError.
+
+        Answers come in the order of the questions, and a read may wait for a leader for seconds: so clients and the
+        operator have a connection each, or no node could be told that the partition is over.
+        """
         async with asyncio.timeout(seconds):
-            answer = await self._send(*words)
+            connection = await self._open(who)
+            answer = await connection.ask(_encoded(words))
         if isinstance(answer, Failure):
             raise error_of(answer)
         return answer
@@ -113,15 +121,12 @@ class _Process:
     async def both(self, *pairs: tuple[str | bytes, ...]) -> list[Reply]:
         """Several commands in one write: nothing comes between them but what they wait for."""
         async with asyncio.timeout(CALL_S):
-            connection = await self._open()
+            connection = await self._open("clients")
             return list(await asyncio.gather(*(connection.ask(_encoded(words)) for words in pairs)))
 
-    async def _send(self, *words: str | bytes) -> Reply:
-        connection = await self._open()
-        return await connection.ask(_encoded(words))
-
-    async def _open(self) -> Connection:
-        if self.connection is None or self.connection.ended:
+    async def _open(self, who: str) -> Connection:
+        known = self._connections.get(who)
+        if known is None or known.ended:
             loop = asyncio.get_running_loop()
             place = parse_address(self.client)
             try:
@@ -131,8 +136,8 @@ class _Process:
             except OSError as error:
                 raise _unreachable(f"{self.name} does not answer: {error}") from None
             await connection.ask(_encoded(("HELLO", "3")))
-            self.connection = connection
-        return self.connection
+            self._connections[who] = known = connection
+        return known
 
 
 def _unreachable(text: str) -> Unavailable:
@@ -209,8 +214,6 @@ class RealWorld:
     def close(self) -> None:
         """End every process, and forget the folder."""
         for node in self.nodes.values():
-            if node.connection is not None:
-                node.connection.abort("the comparison is over")
             node.stop()
         self._folder.cleanup()
 
@@ -250,7 +253,7 @@ class RealWorld:
 
     async def _named_primary(self, home: str) -> _Process:
         """Whom the client's own node names. Raises NotPrimary, Unavailable."""
-        role = await self.nodes[home].ask("MM.ROLE")
+        role = await self.nodes[home].ask("MM.ROLE", who="clients")
         if role[b"role"] == b"primary":
             return self.nodes[home]
         for name, node in self.nodes.items():
@@ -285,11 +288,12 @@ class RealWorld:
         node = self.nodes[home] if self.mode.knobs is None else await self._named_primary(home)
         given = ("CONTEXT", context) if context is not None and self.mode.knobs is None else ()
         if items is None:
-            found = await node.ask("MM.DEL", key, *given)
+            found = await node.ask("MM.DEL", key, *given, who="clients")
             if found is None:
                 return Answer("refused", "absent", node.name)
         else:
-            found = await node.ask("MM.PUT", key, msgspec.msgpack.encode(items), *given, "PACKED")
+            packed = msgspec.msgpack.encode(items)
+            found = await node.ask("MM.PUT", key, packed, *given, "PACKED", who="clients")
         if self.mode.knobs is None:
             return Answer("ok", node=node.name, mark=Dot.parse(found[b"dot"].decode()))
         seen = parse_seen_token(found[b"seen"])
@@ -377,8 +381,11 @@ class RealWorld:
 
     async def _watch(self) -> None:
         """Until all nodes have what any of them had at the heal."""
-        tokens = [token for token in [await self._applied(node) for node in self.nodes.values()] if token is not None]
         deadline = time.monotonic() + AGREE_S
+        tokens: list[bytes] = []
+        while not tokens and time.monotonic() < deadline:  # there may be no primary at this moment
+            said = [await self._applied(node) for node in self.nodes.values()]
+            tokens = [token for token in said if token is not None]
         while time.monotonic() < deadline:
             if all([await self._has(node, token) for node in self.nodes.values() for token in tokens]):
                 self.run.converged_ms = int((time.monotonic() - self._healed_at) * 1000)
