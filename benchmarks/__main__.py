@@ -20,7 +20,7 @@ import attrs
 
 from benchmarks.harness import Group, Row, Session, table
 
-GROUPS = ("memory_store", "durable", "deltas", "opening", "network", "client_port", "simulator")
+GROUPS = ("memory_store", "durable", "deltas", "opening", "network", "client_port", "elected", "simulator")
 PEERS = ("pycrdt", "loro", "automerge", "msgspec", "zstandard")
 
 
