@@ -83,6 +83,11 @@ class Member:
         self.process.send_signal(signal.SIGCONT)
         self.is_stopped = False
 
+    def said(self, lines):
+        """The end of what it said."""
+        text = (self._folder / f"{self.name}.log").read_text()
+        return "\n".join(f"{self.name}: {line}" for line in text.splitlines()[-lines:])
+
     async def end(self):
         if self.process is not None and self.process.returncode is None:
             if self.is_stopped:
@@ -275,8 +280,13 @@ async def soak(size, minutes, seed, election_ms):
     with tempfile.TemporaryDirectory() as folder:
         async with Elected(size, Path(folder), seed, election_ms) as cluster:
             ends = time.monotonic() + 60 * minutes
-            while time.monotonic() < ends:
-                await cluster.disturb()
+            try:
+                while time.monotonic() < ends:
+                    await cluster.disturb()
+            except TimeoutError:
+                for member in cluster.members.values():
+                    print(member.said(25))
+                raise
             lost = await cluster.lost()
             times = cluster.failovers
             bound = 3 * election_ms[1] / 1000
