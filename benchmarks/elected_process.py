@@ -87,6 +87,7 @@ class Ours:
         path = self._options["path"].with_name(f"{self._name}-alone.db")
         async with SingleMasterNode(self._name, path, listen=None, election_ms=ELECTION_MS, ack="async") as node:
             await node.wait_until(lambda: node.takes_writes, "it leads", PATIENCE_S)
+            await in_flight(node.put, 64, 2_000)
             return await in_flight(node.put, 64, count)
 
     async def reads(self, count: int) -> float:

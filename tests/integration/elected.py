@@ -234,7 +234,8 @@ class Elected:
 async def _call(address, *words, each=False):
     """One command of the client port; with *each*, one for each word after the first, and a list of their answers."""
     host, port = address.rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(1.0):  # of whom stood still the backlog may be full, and then nobody answers for long
+        reader, writer = await asyncio.open_connection(host, int(port))
     try:
         commands = [(words[0], word) for word in words[1:]] if each else [words]
         for command in commands:
