@@ -71,10 +71,10 @@ class Membership:
         entry = self.entries.get(node.name)
         return entry is not None and not entry.removed and entry.incarnation == node.incarnation
 
-    def was_removed(self, node: NodeId) -> bool:
-        """Whether *node* was taken out, in this incarnation."""
-        entry = self.entries.get(node.name)
-        return entry is not None and entry.removed and entry.incarnation == node.incarnation
+    def was_removed(self, name: str, lives: Iterable[NodeId]) -> bool:
+        """Whether the node of that name was taken out, in one of its *lives*: the present one, or one it continues."""
+        entry = self.entries.get(name)
+        return entry is not None and entry.removed and NodeId(name, entry.incarnation) in lives
 
     @property
     def count(self) -> int:
@@ -206,9 +206,10 @@ class Membership:
         """The whole map."""
         return Members([entry for _, entry in sorted(self.entries.items())])
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes, continues: Iterable[NodeId] = ()) -> None:
         """
-        What `message` was when it was saved. Our own entry of this run wins over the saved one.
+        What `message` was when it was saved. Our own entry of this run wins over the saved one, except that we stay
+        removed: in the same incarnation, or in one that *continues* the one which was taken out.
 
         Nobody is expected any more where a member was found in an earlier run: whoever comes from there in another
         incarnation has lost its memory, and is a stranger.
@@ -220,9 +221,10 @@ class Membership:
                 if not entry.removed:
                     self.found(entry.name, entry.address)
             elif entry.removed and entry.incarnation == own.incarnation:
-                self._set(entry)  # nothing but a new incarnation comes back from that
+                self._set(entry)  # nothing but a new incarnation comes back from that, without the memory of this one
             else:
-                self._set(MemberEntry(own.name, own.incarnation, own.address, entry.edit + 1, removed=False))
+                removed = entry.removed and NodeId(entry.name, entry.incarnation) in continues
+                self._set(MemberEntry(own.name, own.incarnation, own.address, entry.edit + 1, removed))
         self._changed()
 
 

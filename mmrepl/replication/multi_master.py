@@ -40,7 +40,7 @@ from mmrepl.replication.waiters import Acknowledged, Waiters
 from mmrepl.store.table import Table
 from mmrepl.types import Limits, NodeId
 from mmrepl.wire.codec import encode
-from mmrepl.wire.greeting import QUIET_CODES, Refusal, node_of, shown
+from mmrepl.wire.greeting import QUIET_CODES, Refusal, lives_of, shown
 from mmrepl.wire.messages import (
     Acks,
     Ask,
@@ -94,7 +94,7 @@ class MultiMaster:
         self.peers: dict[str, Peer] = {}
         self.members = Membership(local.store.node, options.address, options.expected)
         if "members" in meta:
-            self.members.restore(meta["members"])
+            self.members.restore(meta["members"], local.continues)
         self.clocks: PeerClocks[str] = PeerClocks()
         self.acks: AckMatrix[str, int] = AckMatrix(self.members.name, self.members.view)
         self.waiters = Waiters()
@@ -278,16 +278,15 @@ class MultiMaster:
 
     def _members(self, peer: Peer, message: Members) -> None:
         self.members.merge(message)
-        own = self.members.entries[self.members.name]
         node = self.local.store.node
         if any((entry.name, entry.incarnation, entry.removed) == (*node, False) for entry in message.entries):
             self.rejoin.admit(peer.node)
-        gone = own.removed and own.incarnation == node.incarnation
+        gone = self.members.was_removed(node.name, (node, *self.local.continues))
         for link in [link for link in self._links.values() if link.peer is not None]:
             assert link.theirs is not None
             if gone:
                 self._refuse(link, Refusal("leaving", f"{self.members.name!r} was removed from the cluster"))
-            elif self.members.was_removed(node_of(link.theirs)):
+            elif self.members.was_removed(link.theirs.name, lives_of(link.theirs)):
                 self._refuse(link, Refusal("removed", f"{link.theirs.name!r} was removed from the cluster"))
         self._view_changed()
 
@@ -296,7 +295,7 @@ class MultiMaster:
         own, node = self.members.entries[self.members.name], self.local.store.node
         if (own.incarnation, own.address) == (node.incarnation, self.address) or now_ms < self._insist_after_ms:
             return
-        if own.incarnation == node.incarnation and own.removed:
+        if self.members.was_removed(node.name, (node, *self.local.continues)):
             return
         self._insisted_count += 1
         self._insist_after_ms = now_ms + min(self.limits.heartbeat_ms << min(self._insisted_count, 16), 30_000)
@@ -362,7 +361,7 @@ class MultiMaster:
         own = members.entries[members.name]
         if own.removed and not self.options.rejoin:
             return []
-        away = {members.entries[name].address for name in self.blocked if name in members.entries} | {own.address}
+        away = {members.entries[name].address for name in self.blocked if name in members.entries} | {self.address}
         return [address for address in members.addresses() if address not in away]
 
     def missing_addresses(self) -> list[str]:
@@ -373,7 +372,7 @@ class MultiMaster:
             if entry.name != members.name and entry.name not in self.blocked and (peer is None or peer.link is None):
                 found |= members.addresses_of(entry)
         own = members.entries[members.name]
-        return [] if own.removed and not self.options.rejoin else sorted(found - {own.address})
+        return [] if own.removed and not self.options.rejoin else sorted(found - {self.address})
 
     def _is_own(self, node: NodeId) -> bool:
         return node.name == self.members.name

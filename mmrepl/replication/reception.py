@@ -17,7 +17,7 @@ from mmrepl.replication.failure_detector import FailureDetector
 from mmrepl.replication.greeting import policy_differences
 from mmrepl.replication.peer import Link, Peer, PeerChanged
 from mmrepl.types import NodeId
-from mmrepl.wire.greeting import Refusal, check_hello, node_of, prove, proven
+from mmrepl.wire.greeting import Refusal, check_hello, lives_of, node_of, prove, proven
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, from_wire, to_wire
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Reception:
             name=store.node.name,
             incarnation=store.node.incarnation,
             instance=core.instance,
-            address=core.members.entries[core.members.name].address,
+            address=core.address,  # the map may say otherwise, until we contradict it: that of an earlier life
             nonce=core._rng.getrandbits(128).to_bytes(16),
             vector=to_wire(core.local.durable_vector),
             policies=policies,
@@ -181,10 +181,15 @@ class Reception:
         )
 
     def _unwanted(self, theirs: Hello) -> Refusal | None:
-        """Whom we were told to keep away."""
+        """
+        Whom we were told to keep away.
+
+        Who continues a removed incarnation is as removed as that one: it is no newcomer, and we may have forgotten
+        deletions since. Were it one, we who removed it might come to start over for its sake, and lose these.
+        """
         if theirs.name in self._core.blocked:
             return Refusal("blocked", f"{self._core.members.name!r} is told to stay apart from {theirs.name!r}")
-        if self._core.members.was_removed(node_of(theirs)):
+        if self._core.members.was_removed(theirs.name, lives_of(theirs)):
             return Refusal(
                 "removed",
                 f"{theirs.name!r} was removed from the cluster: start it with rejoin to come back as a new incarnation",

@@ -94,3 +94,8 @@ def proven(secret: bytes, mac: bytes, prover: Hello, other: Hello) -> bool:
 def node_of(hello: Hello) -> NodeId:
     """Who said hello."""
     return NodeId(hello.name, hello.incarnation)
+
+
+def lives_of(hello: Hello) -> frozenset[NodeId]:
+    """Who said hello, and the incarnations of it whose memory it has."""
+    return frozenset((node_of(hello), *(NodeId(*node) for node in hello.members if node[0] == hello.name)))

@@ -18,6 +18,7 @@ from mmrepl.store.read import read_payload
 from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId
 from mmrepl.values import encode
+from mmrepl.wire.messages import MemberEntry, Members
 
 PARIS, TOKYO = NodeId("paris", 1), NodeId("tokyo", 1)
 ONE, TWO = encode(1), encode(2)
@@ -137,6 +138,21 @@ def test_whoever_starts_over_looks_for_whom_it_was_told_of():
     members.met(PARIS, "paris:1", "paris:1")
     members.start_over(NodeId("tokyo", 2))
     assert members.addresses() == ["paris:1"]
+
+
+def test_a_hello_tells_the_address_of_this_life():
+    """
+    A node that came back empty, elsewhere, was told by its first peer where it had been, and told it the next ones.
+
+    They took the map of that peer for the truth, and dialled it where it was for ever: it was not connected *there*.
+    """
+    core = MultiMaster(LocalCore(Store(TOKYO)), Random(1), Options(address="tokyo:2"), {}, 0)
+    core.members.merge(Members([MemberEntry("tokyo", 0, "tokyo:1", 9, removed=False)]))
+    core.connected(1, "paris:1", 0, 0)
+    (hello,) = (envelope.message for envelope in core.ready(0, 0).send)
+    assert hello.address == "tokyo:2"
+    core.members.merge(Members([MemberEntry("lima", 1, "tokyo:1", 1, removed=False)]))
+    assert core.wanted_addresses() == core.missing_addresses() == ["tokyo:1"]
 
 
 def test_an_earlier_incarnation_is_no_company():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import FrameError, UsageError
+from mmrepl.ports import Durability
 from mmrepl.replication.membership import ENTRIES_MAX, Membership
 from mmrepl.types import NodeId
 from mmrepl.wire.codec import encode
@@ -159,10 +160,13 @@ def test_a_removed_node_does_not_come_back_by_restarting():
     membership = merged(Members([MemberEntry("paris", 1, "p:1", 9, removed=True)]))
     again = Membership(NodeId("paris", 1), "p:1")
     again.restore(encode(membership.message())[1])
-    assert again.was_removed(NodeId("paris", 1))
+    assert again.was_removed("paris", [NodeId("paris", 1)])
     fresh = Membership(NodeId("paris", 2), "p:1")
     fresh.restore(encode(membership.message())[1])
-    assert not fresh.was_removed(NodeId("paris", 2))
+    assert not fresh.was_removed("paris", [NodeId("paris", 2)])
+    continuing = Membership(NodeId("paris", 2), "p:1")
+    continuing.restore(encode(membership.message())[1], [NodeId("paris", 1)])
+    assert continuing.was_removed("paris", [NodeId("paris", 2)])
 
 
 # -- through cores
@@ -261,6 +265,60 @@ def test_a_removed_member_is_told_and_kept_out():
         assert not world.between(name, "tokyo")
     assert world["tokyo"].core.missing_addresses() == []
     assert any("removed" in text for text in world["tokyo"].core.complaints)
+
+
+@pytest.mark.parametrize("rejoin", [False, True])
+def test_a_removed_member_that_was_killed_under_weak_writes_is_removed_still(rejoin):
+    """
+    Its new incarnation continues the one that was taken out.
+
+    Taken for a stranger it had the remover, alone by now, start over for its sake: what that one had deleted since, and
+    forgotten, rose again.
+    """
+    world = meshed("lima", "paris", options={"cut_operations": 1, "rejoin": rejoin})
+    lima, paris = world["lima"], world["paris"]
+    lima.put("gone", 1)
+    world.settle()
+    world.cut("lima", "paris")
+    paris.core.remove("lima")
+    paris.delete("gone")
+    world.run(2000)
+    assert paris.core.rejoin.has_forgotten
+    before, first = paris.node, lima.node
+    lima.put("unseen", 2, durability=Durability.NONE)
+    world.run(300)
+    lima.restart()
+    assert lima.node != first
+    assert first in lima.core.local.continues
+    dialled_again_and_again(world, [("lima", "paris")], 8)
+    assert paris.node == before
+    assert bool(world.between("lima", "paris")) is rejoin
+    assert paris.get("gone") is None
+    if rejoin:
+        world.settle()
+        assert lima.get("gone") is None
+        assert paris.get("unseen") == 2
+
+
+def test_a_member_hears_of_its_removal_in_an_incarnation_that_it_continues():
+    """By the map that spreads; it neither contradicts nor stays."""
+    world = meshed("lima", "paris", "tokyo")
+    world["tokyo"].put("k", 1, durability=Durability.NONE)
+    world.settle()
+    old = world["tokyo"].node
+    world["tokyo"].restart()
+    assert world["tokyo"].node != old
+    world.cut("lima", "paris")
+    world["paris"].core.remove("tokyo")
+    world.connect("tokyo", "lima")
+    world.run(300)
+    edit = world["lima"].core.members.entries["tokyo"].edit
+    entry = MemberEntry("tokyo", old.incarnation, "tokyo:1", edit, removed=True)
+    world.inject("lima", "tokyo", Members([entry]))
+    world.run(3000)
+    assert not world.between("lima", "tokyo")
+    assert world["tokyo"].core.members.entries["tokyo"].removed
+    assert not any("name-in-use" in text for text in world["tokyo"].core.complaints)
 
 
 def test_removing_a_member_does_not_make_the_remover_start_over():
