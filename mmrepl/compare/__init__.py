@@ -15,6 +15,7 @@ from mmrepl.compare.page import page
 from mmrepl.compare.record import Event, Record, RunRecord
 from mmrepl.compare.report import ROWS, as_data
 from mmrepl.compare.script import Moment, Script
+from mmrepl.compare.words import in_words
 from mmrepl.compare.workload import DEFAULT_WORKLOAD, Step, Workload, load_workload
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "chosen",
     "compare",
     "figures",
+    "in_words",
     "load_workload",
     "page",
 ]

@@ -18,7 +18,7 @@ import mmrepl
 from tests.architecture import house
 from tests.architecture.test_imports import HERE, MODULES
 
-PUBLIC = ("mmrepl", "mmrepl.resolvers", "mmrepl.testing", "mmrepl.sim")
+PUBLIC = ("mmrepl", "mmrepl.resolvers", "mmrepl.testing", "mmrepl.sim", "mmrepl.compare")
 
 
 def modules_after(program: str) -> set[str]:
