@@ -81,23 +81,34 @@ class LogWorkload:
         self._gathered += 1
         key = f"hot{self._gathered}"
         others = [name for name in cluster.names if name != old] or [old]
-        crowd = [Client(100 + 4 * self._gathered + number, old) for number in range(4)]
-        for _ in range(40):
-            client, at = crowd[rng.randrange(4)], old if rng.random() < 0.5 else others[rng.randrange(len(others))]
-            cluster.world.after(rng.randrange(1_200), self._one_of, client, at, key)
+        number = 10 * self._gathered
+        early, *crowd = (Client(number + each, old) for each in range(6))
+        writers, reader, at_old = crowd[:2], crowd[2], crowd[3:]
+        for beat in range(40):
+            at = others[rng.randrange(len(others))]
+            after = 25 * beat + rng.randrange(25)
+            if rng.random() < 0.7:
+                cluster.world.after(after, self._read_hot, at_old[beat % 2], old, key)
+            else:
+                cluster.world.after(after, self._read_hot, reader, at, key)
+            cluster.world.after(after + 5, self._write_hot, writers[beat % 2], at, "", key)
+            if beat % 8 == 0:
+                cluster.world.after(after + 10, self._write_hot, early, old, "early", key)
 
-    def _one_of(self, client: Client, at: str, key: str) -> None:
-        rng = self._rng
+    def _read_hot(self, client: Client, at: str, key: str) -> None:
+        if client.busy:
+            return  # of many reads that wait at once no order could be found in time
         client.home = at
-        if rng.random() < 0.5:
-            level = ReadLevel.LEADER if rng.random() < 0.5 else ReadLevel.LINEARIZABLE
-            self._read_at(self._cluster.nodes[at], client, "", key, level)
-        elif not client.busy:
+        level = ReadLevel.LEADER if self._rng.random() < 0.5 else ReadLevel.LINEARIZABLE
+        self._read_at(self._cluster.nodes[at], client, "", key, level, alone=True)
+
+    def _write_hot(self, client: Client, at: str, table: str, key: str) -> None:
+        client.home = at
+        if not client.busy:
             self._serial += 1
             client.busy = True
-            table = ("", "", "early")[rng.randrange(3)]
-            write = _Write(client, table, key, encode(self._serial), LEVELS[table], self._cluster.now_ms)
-            self._open_or_write(write)
+            payload = encode(self._serial)
+            self._open_or_write(_Write(client, table, key, payload, LEVELS[table], self._cluster.now_ms))
 
     # -- writing
 
@@ -237,10 +248,13 @@ class LogWorkload:
             node = primary if primary is not None else node
         self._read_at(node, client, ("", "whole")[self._rng.randrange(2)], key, level)
 
-    def _read_at(self, node: LogNode, client: Client, table: str, key: str, level: ReadLevel) -> None:
+    def _read_at(
+        self, node: LogNode, client: Client, table: str, key: str, level: ReadLevel, *, alone: bool = False
+    ) -> None:
         called = self._cluster.now_ms
 
         def ready(event: object) -> None:
+            client.busy = client.busy and not alone
             if not isinstance(event, events.ReadReady):
                 self.outcomes["read failed"] += 1
                 return
@@ -258,6 +272,8 @@ class LogWorkload:
             return
         bounds = {"max_entries": 5} if level is ReadLevel.BOUNDED else {}
         try:
+            client.busy = client.busy or alone
             node.ask(lambda core, token: core.read(level, node.now()[0], token=token, **bounds), ready)
         except MmreplError:
+            client.busy = client.busy and not alone
             self.outcomes["read refused"] += 1

@@ -130,10 +130,10 @@ class LogNode(SimHost[SingleMaster]):
             self.note("committed", core.committed)
 
     def _is_another(self, log: Any, applied: int) -> bool:
-        """Whether a snapshot took the place of the log. With a promoted primary it may end where ours began, or before."""
+        """Whether a snapshot took the place of the log. That of a promoted primary may end where ours began."""
         if log.start == self._seen_start:
             return bool(log.start_term != self._seen_start_term)
-        return log.start < self._seen_start or log.start > self._seen_last or applied == log.start == log.last
+        return bool(log.start < self._seen_start or log.start > self._seen_last or applied == log.start == log.last)
 
     def _note_installed(self, log: Any) -> None:
         self.cluster.history.add(Installed(self.cluster.world.now_ms, self.name, log.start, log.start_term))
