@@ -179,16 +179,19 @@ class PySyncObj:
     async def puts(self, flight: int, count: int) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
 
+        def once(name: str, value: Any) -> asyncio.Future[Any]:
+            done: asyncio.Future[Any] = loop.create_future()
+            self._dict.set(
+                name, value, callback=lambda _result, error: loop.call_soon_threadsafe(done.set_result, error)
+            )  # fmt: skip
+            return done
+
         async def put(name: str, value: Any) -> None:
-            done = loop.create_future()
-
-            def answered(_result: Any, error: Any) -> None:
-                loop.call_soon_threadsafe(done.set_result, error)
-
-            self._dict.set(name, value, callback=answered)
-            error = await done
-            if error:
-                raise RuntimeError(f"PySyncObj refuses: {error}")
+            for _ in range(100):
+                if not await once(name, value):
+                    return
+                await asyncio.sleep(0.05)  # its leader was another one for a moment: a client would try again, too
+            raise RuntimeError("PySyncObj refuses a write again and again")
 
         return await in_flight(put, flight, count)
 
