@@ -58,6 +58,7 @@ class Following:
         self._due: tuple[int, int] | None = None  # (link, round) of a confirmation to be sent
         self._confirmed = 0  # what the last one said
         self.parted: int | None = None  # manual: where our log and the primary's part, if that is below what we applied
+        self._parted_term = 0  # in which term that was seen
         self.incoming: Incoming | None = None
 
     def begin(self) -> None:
@@ -121,7 +122,7 @@ class Following:
                 f"{peer.name!r} leads term {message.term} with another log than the one of which"
                 f" {core.node.name!r} has committed {core.committed} entries"
             )
-        self.parted = agreed
+        self.parted, self._parted_term = agreed, core.term
         core.say(peer.link, Appended(core.term, message.round, ok=False, match=0, reset=True))
 
     def _reject(self, peer: Peer, message: Append, previous: int, previous_term: int) -> None:
@@ -151,10 +152,16 @@ class Following:
 
     # -- snapshots
 
+    def _must_go_back(self, index: int) -> bool:
+        """Whether our state has to be taken back to *index*: our log parts from this primary's, and more is applied."""
+        return self._parted_term == self._core.term and self.parted is not None and index <= self.parted
+
     def chunk(self, peer: Peer, message: Chunk, wall_ms: int) -> None:
         """A piece of a snapshot. Raises FrameError."""
         core, log = self._core, self._core.log
-        if log.has(message.index, message.index_term) or (not core.is_manual and message.index <= core.committed):
+        if not self._must_go_back(message.index) and (
+            log.has(message.index, message.index_term) or (not core.is_manual and message.index <= core.committed)
+        ):
             # We have all that already, and perhaps more: a snapshot never replaces a log that holds its last entry.
             self.incoming = None
             self.verified = max(self.verified, message.index)

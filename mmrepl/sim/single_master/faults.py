@@ -265,9 +265,9 @@ class LogFaults(Faults[LogNode]):
         except MmreplError:
             return False  # one is under way
         self.logs.note(f"{leader.name} hands over to {to}")
-        if self._rng.random() < 0.5:  # and does not hear what comes of it
+        if self._rng.random() < 0.7:  # and does not hear what comes of it
             paths = [(name, leader.name) for name in self.logs.names if name != leader.name]
-            self.logs.world.after(self._rng.randrange(8), self._hold, paths, 100, 1_000)
+            self.logs.world.after(self._rng.randrange(2), self._hold, paths, 100, 1_000)
         self._gather(leader.name)
         return True
 

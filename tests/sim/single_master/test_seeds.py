@@ -24,6 +24,7 @@ STORIES = {
     ("manual", 4084): "a retry was answered at any level of acknowledgement as soon as the first attempt was applied",
     ("manual", 20112): "a replica whose log was cut further than the primary knew was sent back by a snapshot",
     ("manual", 20484): "judge: a snapshot that ends where the log began was not seen to be one",
+    ("manual", 30083): "a deposed primary refused the snapshot that would have taken it back to where the logs part",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
 }
 
