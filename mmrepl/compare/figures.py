@@ -94,7 +94,7 @@ def figures(run: RunRecord) -> Figures:
         broken=broken_sessions(run),
         nonlinear_keys=nonlinear_keys(run),
         converged_ms=run.converged_ms,
-        bytes_per_useful=run.sent_bytes / useful if useful else None,
+        bytes_per_useful=None if run.sent_bytes is None or not useful else run.sent_bytes / useful,
         stored_bytes=run.stored_bytes,
     )
 

@@ -94,7 +94,7 @@ class RunRecord:
     survived: set[Mark] = field(factory=set)  # marks of writes in the history that the cluster agreed on
     single_writer: bool = False  # whether linearizability may be asked for
     converged_ms: int | None = None  # from the heal; None: not within the run
-    sent_bytes: int = 0
+    sent_bytes: int | None = None  # between nodes; None where nobody counts
     stored_bytes: int = 0  # on all disks, at the end
 
     def at(self, kind: str) -> int | None:
