@@ -21,7 +21,7 @@ from mmrepl.single_master.events import Applied, BranchDropped, BranchKept, Inst
 from mmrepl.single_master.following import included
 from mmrepl.single_master.journal import Hard
 from mmrepl.single_master.opening import Opened
-from mmrepl.single_master.options import Options
+from mmrepl.single_master.options import Failover, Options
 from mmrepl.single_master.snapshot import Head, head_of
 from mmrepl.single_master.state import SessionBounds, State
 from mmrepl.types import Limits, NodeId
@@ -195,7 +195,14 @@ class LogKeeper:
         What our log had beyond what is known to be in the snapshot is kept as a branch, unless it is seen to be in it.
         """
         parted = self.following.parted
-        fork = self.committed if parted is None else max(parted, self.log.start)
+        if parted is not None:
+            fork = max(parted, self.log.start)
+        elif self.log.has(head.index, head.term):
+            fork = max(head.index, self.log.start)  # log matching: up to there it is the cluster's
+        else:
+            # An elected cluster never goes back behind what was committed. Where people promote, our own disk may have
+            # committed what the new primary never had, and nobody has shown us yet where the logs part.
+            fork = self.log.start if self.options.failover is Failover.MANUAL else self.committed
         self.following.parted = None
         if fork < self.log.last:
             entries = decode_entries(self.log.slice(fork + 1, self.log.last).bodies, self.limits)
