@@ -13,7 +13,6 @@ SOON = [
     ("automatic", "half is a quorum"),
     ("automatic", "acknowledged by the fastest"),
     ("automatic", "snapshot over a longer log"),
-    ("automatic", "read before it is applied"),
 ]
 
 
