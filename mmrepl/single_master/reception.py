@@ -19,6 +19,7 @@ from mmrepl.single_master.options import MODE, MemberState
 from mmrepl.types import NodeId
 from mmrepl.wire.greeting import QUIET_CODES, Refusal, check_hello, node_of, prove, proven, shown
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, Refuse
+from mmrepl.wire.single_master import Alive
 
 if TYPE_CHECKING:
     from mmrepl.single_master.office import Office
@@ -65,6 +66,7 @@ class Reception:
         self.links: dict[int, Link] = {}
         self.found_at: dict[str, str] = {}  # addresses that led to a node -> its name
         self._up: list[Peer] | None = None  # remembered until a link comes or goes
+        self._alive_at_ms = 0  # when we say a word next to those who hear nothing else of us
 
     # -- connections
 
@@ -255,13 +257,25 @@ class Reception:
         return self._up
 
     def tick(self, now_ms: int) -> None:
-        """Close what does not say hello, and what is silent."""
+        """Close what does not say hello, and what is silent; say a word where nobody else does."""
         for link in list(self.links.values()):
             if link.peer is None and now_ms - link.opened_ms > GREETING_MS:
                 self.refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
         for peer in list(self.up()):
             if now_ms - peer.heard_ms > SILENCE_MS:
                 self.refuse_peer(peer, Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
+        if now_ms >= self._alive_at_ms:
+            self._alive_at_ms = now_ms + SILENCE_MS // 4
+            for peer in self.up():
+                if not self._has_heartbeats(peer):
+                    self._core.say(peer.link, Alive(self._core.term))
+
+    def _has_heartbeats(self, peer: Peer) -> bool:
+        """Whether one of the two leads the other: then they hear each other anyway."""
+        core = self._core
+        if core.tenure is not None:
+            return core.history.current.has(peer.node)
+        return peer.name == core.leader and core.history.current.has(core.node)
 
     def founding(self) -> dict[NodeId, str] | None:
         """

@@ -1,5 +1,5 @@
 """
-What nodes say to each other in the single-master mode, after the hello: eleven more messages.
+What nodes say to each other in the single-master mode, after the hello: twelve more messages.
 
     Append        the leader or primary: here are entries that follow on this one; without any it is a heartbeat
     Appended      how far the sender's disk holds the log of that term, or where the two logs part
@@ -12,6 +12,7 @@ What nodes say to each other in the single-master mode, after the hello: eleven 
     ReadAnswer    the leader, once a quorum has confirmed that it is the leader
     Submit        a node that is not the primary: append these, they come from a branch that I keep
     Submitted     where they stand in the log, or why they do not
+    Alive         I am here; between nodes that have nothing else to say to each other
 
 Each carries the sender's term; one that is higher than the receiver's ends the receiver's leadership. Entries are
 bodies, encoded by whoever appended them first and never again (`mmrepl.single_master.entry`), and runs that say how
@@ -148,9 +149,16 @@ class Submitted(msgspec.Struct, array_like=True, frozen=True):
     refusal: str = ""
 
 
+class Alive(msgspec.Struct, array_like=True, frozen=True):
+    """The sender is here. Two followers have no heartbeats between them."""
+
+    term: int
+
+
 SingleMasterMessage: TypeAlias = (
     Append | Appended | Campaign | Vote | TakeOver | Chunk | ChunkWanted | ReadAsk | ReadAnswer | Submit | Submitted
-)
+    | Alive
+)  # fmt: skip
 
 SINGLE_MASTER_NUMBERS: Final[dict[Any, int]] = {
     Append: 32,
@@ -164,6 +172,7 @@ SINGLE_MASTER_NUMBERS: Final[dict[Any, int]] = {
     ReadAnswer: 40,
     Submit: 41,
     Submitted: 42,
+    Alive: 43,
 }
 """The number of each message on the wire; part of the protocol."""
 

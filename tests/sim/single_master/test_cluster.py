@@ -87,3 +87,14 @@ def test_the_same_seed_gives_the_same_trace():
         return cluster.trace.digest()
 
     assert digest() == digest()
+
+
+def test_followers_that_have_nothing_to_say_stay_connected():
+    """Nothing is written for a minute: no connection is given up for silence, and nobody complains."""
+    cluster = SingleMasterCluster(NAMES, seed=2)
+    cluster.run_until_led()
+    cluster.run(2_000)
+    before = cluster.messages["Hello"]
+    cluster.run(60_000)
+    assert cluster.messages["Hello"] == before
+    assert all(not cluster.core(name).complaints for name in NAMES)
