@@ -142,7 +142,16 @@ class LogFaults(Faults[LogNode]):
         return self._enough_remember() and super()._restored()
 
     def _rot(self) -> bool:
-        return self._enough_remember() and super()._rot()
+        node = self._some()
+        if node is None or not self._enough_remember():
+            return False
+        self.logs.crash(node.name)
+        if node.disk.is_blank:
+            return False  # its first record was under way
+        self.logs.note(f"{node.disk.rot(self._rng)} of {node.name} rots")
+        node.identity = None  # who it will be when it is opened nobody knows: nothing else may forget before
+        self._restart_later(node)
+        return True
 
     def _removed(self) -> bool:
         leader, node = self.logs.leader(), self._some()
