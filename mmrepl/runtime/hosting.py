@@ -83,6 +83,9 @@ class Hosting(ABC, Generic[CoreT]):
     def _durable_moved(self, error: Exception | None) -> None:
         """More has become durable, or never will."""
 
+    def _ending(self) -> None:
+        """The node is about to close: the driver commits what there is after this."""
+
     def _ended(self, error: ClosedError) -> None:
         """The node is closed: whoever still waits is told."""
 
@@ -163,6 +166,7 @@ class Hosting(ABC, Generic[CoreT]):
 
     async def _close(self) -> None:
         driver, self._driver = self._driver, None
+        self._ending()
         try:
             if self._client_port is not None:
                 await self._client_port.close()

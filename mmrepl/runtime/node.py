@@ -11,23 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from mmrepl.errors import ClosedError, UsageError
+from mmrepl.errors import UsageError
 from mmrepl.log.policy import DEFAULT_LOG, LogPolicy
-from mmrepl.ports import Clock, Durability, Listener, Rng, Storage, Transport
-from mmrepl.replication.local import LocalCore
+from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.replication.multi_master import MultiMaster, Options
 from mmrepl.replication.opening import open_core
 from mmrepl.replication.peer import PeerChanged, PeerState
 from mmrepl.replication.waiters import Acknowledged
 from mmrepl.resolvers import Resolver
-from mmrepl.runtime.driver import Driver
-from mmrepl.runtime.link import LinkHandler
+from mmrepl.runtime.hosting import Outside
 from mmrepl.runtime.outcomes import SiblingsEvent, as_level, siblings_event
+from mmrepl.runtime.resp.backend import Backend
 from mmrepl.runtime.status import member_rows, node_status
-from mmrepl.runtime.system import SYSTEM_CLOCK, system_rng
+from mmrepl.runtime.system import SYSTEM_CLOCK
 from mmrepl.runtime.waiting import Listeners
 from mmrepl.runtime.writer import Writer
 from mmrepl.store.store import Store
@@ -78,151 +76,51 @@ class Node(Writer):
         check_key(name, limits)
         for table in tables or ():
             check_table(table, limits)
-        super().__init__(name, limits, as_level(durability), clock)
-        self.path = None if path is None else Path(path)
-        self._listen = listen
-        self._peers = tuple(peers)
-        self._client = client
-        self._client_password = client_password
-        self._advertise = advertise
-        self._cluster = cluster
+        key = secret.encode() if isinstance(secret, str) else secret
+        outside = Outside(
+            path=None if path is None else Path(path), listen=listen, client=client, client_password=client_password,
+            advertise=advertise, secret=key, insecure=insecure, transport=transport, storage=storage, clock=clock,
+            rng=rng,
+        )  # fmt: skip
+        super().__init__(name, outside, limits, as_level(durability))
         self._resolvers: tuple[Resolver | None, Mapping[str, Resolver] | None] = (default, tables)
-        self._log = log
-        self._secret = secret.encode() if isinstance(secret, str) else secret
-        self._insecure = insecure
-        self._rejoin = rejoin
         self._compression = compression
-        self._transport = transport
-        self._storage = storage
-        self._rng = rng or system_rng()
-        self._listener: Listener | None = None
-        self._client_port: Any = None
-        self._closing: asyncio.Task[None] | None = None
+        self._options = Options(
+            cluster=cluster,
+            address=advertise or listen or "",
+            expected=tuple(peers),
+            secret=key,
+            compressions=available_compressions(),
+            log=log,
+            durability=self.durability,
+            rejoin=rejoin,
+        )
         self._on_durable: Listeners[Exception | None] = Listeners()
         self._on_siblings: Listeners[SiblingsEvent] = Listeners()
         self._on_peer: Listeners[PeerChanged] = Listeners()
 
-    # -- life
+    # -- what the base asks for
 
-    async def start(self) -> Self:
-        """
-        Open the store, listen, and begin to look for peers.
-
-        Raises StorageError for a file that cannot be used, OSError for an address that cannot be bound, UsageError
-        for one that is not of loopback without *secret* or *insecure*. Nothing is left open then.
-        """
-        if self._core is not None:
-            raise UsageError(f"node {self.name!r} was started already")
-        storage = self._storage
-        if storage is None and self.path is not None:
-            from mmrepl.storage.sqlite import SqliteStorage
-
-            storage = SqliteStorage(self.path)
-        transport = self._transport
-        if transport is None:
-            from mmrepl.transport.tcp import TcpTransport
-
-            transport = TcpTransport(secured=self._secret is not None, insecure=self._insecure)
-        try:
-            local, meta = self._open(storage)
-            if storage is not None:
-                first = local.take_persist()
-                if first is not None:
-                    storage.commit(first.commit, Durability.SYNC)
-                    local.persisted(first.position)
-            self._core = core = MultiMaster(local, self._rng, self._options(), dict(meta), self._clock.monotonic_ms())
-            self._driver = driver = Driver(
-                core, storage, transport, clock=self._clock, rng=self._rng,
-                notify=self._event, on_durable=self._durable_moved, on_tick=self._waiting.stir,
-            )  # fmt: skip
-        except BaseException:
-            if storage is not None:
-                storage.close()
-            raise
-        try:
-            if self._listen is not None:
-                self._listener = await transport.listen(self._listen, lambda: LinkHandler(driver, ""))
-                core.bound(self._advertise or self._listener.address)
-            if self._client is not None:
-                await self._start_client_port(self._client)
-        except BaseException:
-            await self.close()
-            self._core = self._closing = None
-            raise
-        driver.wake()
-        return self
-
-    def _open(self, storage: Storage | None) -> tuple[LocalCore, Mapping[str, bytes]]:
+    def _open(self, storage: Storage | None) -> MultiMaster:
         default, tables = self._resolvers
         local, meta, _doubt = open_core(
             self.name, storage, self._rng, default=default, tables=tables, limits=self.limits, retain=True
         )
-        return local, meta
+        return MultiMaster(local, self._rng, self._options, dict(meta), self._clock.monotonic_ms())
 
-    def _options(self) -> Options:
-        return Options(
-            cluster=self._cluster,
-            address=self._advertise or self._listen or "",
-            expected=self._peers,
-            secret=self._secret,
-            compressions=available_compressions(),
-            log=self._log,
-            durability=self.durability,
-            rejoin=self._rejoin,
-        )
+    def _bound(self, core: MultiMaster, address: str) -> None:
+        core.bound(address)
 
-    async def _start_client_port(self, address: str) -> None:
+    def _backend(self) -> Backend:
         from mmrepl.runtime.client_backend import NodeBackend
-        from mmrepl.runtime.resp.options import ClientOptions
-        from mmrepl.runtime.resp.server import ClientPort
 
-        self._client_port = ClientPort(NodeBackend(self), ClientOptions(password=self._client_password))
-        await self._client_port.start(address, insecure=self._insecure)
+        return NodeBackend(self)
 
-    async def close(self) -> None:
-        """
-        Stop taking connections, make durable what was written, say goodbye. Idempotent.
-
-        Who still waits for something gets a ClosedError. Whoever is cancelled while closing leaves when it is done all
-        the same, for half a closing is none; it takes about a second at most, and what the disk takes.
-
-        Raises DiskFull: there was no room for what was written last, and whose writers were told so.
-        """
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close())
-        try:
-            await asyncio.shield(self._closing)
-        except asyncio.CancelledError:
-            if not self._closing.done():
-                await asyncio.wait([self._closing])
-            raise
-
-    async def _close(self) -> None:
-        driver, self._driver = self._driver, None
+    def _ending(self) -> None:
         if self._core is not None:
             self._core.local.wind_up()
-        try:
-            if self._client_port is not None:
-                await self._client_port.close()
-                self._client_port = None
-            if self._listener is not None:
-                await self._listener.close()
-                self._listener = None
-        finally:
-            try:
-                if driver is not None:
-                    await driver.close()
-            finally:
-                self._waiting.fail(ClosedError(f"node {self.name!r} is closed"))
-                self._waiting.stir()
 
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+    # -- what this node is
 
     @property
     def identity(self) -> NodeId:
@@ -233,16 +131,6 @@ class Node(Writer):
     def doubt(self) -> str | None:
         """Why this node took a new incarnation, when it was opened or later; None when it did not have to."""
         return None if self._core is None else self._core.local.doubt
-
-    @property
-    def address(self) -> str:
-        """Where peers reach this node; empty if nowhere."""
-        return self._listener.address if self._listener is not None else ""
-
-    @property
-    def client_address(self) -> str:
-        """Where Redis clients reach it; empty if nowhere."""
-        return str(self._client_port.address) if self._client_port is not None else ""
 
     def __repr__(self) -> str:
         if self._core is None or self._driver is None:
@@ -296,13 +184,6 @@ class Node(Writer):
             self.core.blocked.discard(peer)
         if self._driver is not None:
             self._driver.dial_again()
-
-    async def backup(self, target: str | Path) -> None:
-        """A consistent copy of the file, while running. Opened, it takes a new incarnation, as it must."""
-        driver = self._driver
-        if driver is None:
-            raise ClosedError(f"node {self.name!r} is not running")
-        await driver.backup(str(target))
 
     def on_siblings(self, listener: Callable[[SiblingsEvent], None]) -> Callable[[], None]:
         """Call *listener* on the event loop whenever siblings of a key appear or vanish; returns what ends that."""

@@ -7,15 +7,14 @@ Reads are answered at once from what this node has, durable or not; changes are 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import WaitTimeout
 from mmrepl.replication.multi_master import MultiMaster
+from mmrepl.runtime.hosting import Hosting
 from mmrepl.runtime.outcomes import Change, Token, as_vector, changes_since
-from mmrepl.runtime.waiting import Waiting
 from mmrepl.store.read import Read, read, read_payload
 from mmrepl.types import DEFAULT_TABLE, Value
 from mmrepl.values import decode
@@ -24,17 +23,8 @@ CHANGES_PAGE = 1_000
 """So many changes are taken from the log at a time: what is slow to read them holds no more than that."""
 
 
-class Reader(ABC):
+class Reader(Hosting[MultiMaster]):
     """The reading half of a node."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._waiting = Waiting()
-
-    @property
-    @abstractmethod
-    def core(self) -> MultiMaster:
-        """The core that this node runs. Raises ClosedError when it does not run."""
 
     @property
     def version(self) -> VersionVector:
@@ -98,10 +88,6 @@ class Reader(ABC):
             if not waiting.expired():
                 raise
             return []
-
-    async def news(self) -> None:
-        """Return when something has become durable, or a peer has come or gone."""
-        await self._waiting.news()
 
     async def wait_until(self, condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
         """Return when *condition* holds; it is asked again whenever something happens here. Raises WaitTimeout."""

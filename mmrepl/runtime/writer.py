@@ -12,11 +12,10 @@ import asyncio
 from mmrepl.causality.context import CausalContext
 from mmrepl.errors import AckTimeout, ClockAhead, ClosedError
 from mmrepl.log.oplog import OpLog
-from mmrepl.ports import Clock, Durability
+from mmrepl.ports import Durability
 from mmrepl.replication.local import LocalCore
-from mmrepl.replication.multi_master import MultiMaster
 from mmrepl.replication.waiters import needed
-from mmrepl.runtime.driver import Driver
+from mmrepl.runtime.hosting import Outside
 from mmrepl.runtime.outcomes import Receipts, Written, as_level, written
 from mmrepl.runtime.reader import Reader
 from mmrepl.store.table import Table
@@ -28,24 +27,14 @@ ACK_TIMEOUT = 5.0
 
 
 class Writer(Reader):
-    """The writing half of a node. Whoever starts it sets its core and its driver."""
+    """The writing half of a node."""
 
-    def __init__(self, name: str, limits: Limits, durability: Durability, clock: Clock) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, outside: Outside, limits: Limits, durability: Durability) -> None:
+        super().__init__(name, outside)
         self.limits = limits
         self.durability = durability
-        self._clock = clock
-        self._core: MultiMaster | None = None
-        self._driver: Driver | None = None
         self._tables_of: OpLog | None = None  # the log that _tables belong to
         self._tables: dict[str, Table] = {}
-
-    @property
-    def core(self) -> MultiMaster:
-        """The core that this node runs. Read it; changing it is the driver's."""
-        if self._core is None or self._driver is None:
-            raise ClosedError(f"node {self.name!r} is not running")
-        return self._core
 
     async def put(
         self,
@@ -224,7 +213,3 @@ class Writer(Reader):
         self._waiting.forget(token)
         if self._core is not None:
             self._core.stop_waiting(token)
-
-    def _wake(self) -> None:
-        if self._driver is not None:
-            self._driver.wake()

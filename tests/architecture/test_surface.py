@@ -43,7 +43,6 @@ def test_importing_mmrepl_is_light():
     assert not {name for name in loaded if name.startswith(("mmrepl.runtime", "mmrepl.storage", "mmrepl.transport"))}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mmrepl.resolvers.base") is None, reason="no resolvers yet")
 def test_a_resolver_is_used_with_nothing_else():
     """Whoever only wants a resolver loads the resolvers and the small values below them."""
     loaded = modules_after("import mmrepl.resolvers")
