@@ -10,6 +10,7 @@ What comes in one millisecond is one turn. A commit takes as long as the disk ta
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -35,7 +36,7 @@ class Died(Exception):
 CoreT = TypeVar("CoreT", bound=HostedCore)
 
 
-class SimHost(Generic[CoreT]):
+class SimHost(ABC, Generic[CoreT]):
     """
     One process over its lives. *expected* are the addresses that it was configured with.
 
@@ -73,9 +74,9 @@ class SimHost(Generic[CoreT]):
 
     # -- what its kind adds
 
+    @abstractmethod
     def open(self) -> CoreT:
         """Open the store, and make the core. Called at each `start`."""
-        raise NotImplementedError
 
     def looked(self, via: str = "") -> None:
         """The core was told something: a message *via* a peer, or the time."""
