@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.cli.demo.virtual import STEP_MS, Virtual
 from mmrepl.cli.demo.world import NAMES, View
 from mmrepl.cli.remote import KeyRead
 from mmrepl.errors import Unavailable
@@ -18,17 +18,14 @@ from mmrepl.single_master import events
 from mmrepl.types import DEFAULT_TABLE, Value
 from mmrepl.values import decode, encode
 
-STEP_MS = 5
-"""How much time passes between two looks of a wait."""
 
-
-class OneWriterSimulated:
+class OneWriterSimulated(Virtual):
     """See `mmrepl.cli.demo.one_writer.OneWriterWorld`. Its time begins at *began_ms*."""
 
     def __init__(self, seed: int, began_ms: int, *, real_time: bool) -> None:
         self.facts: Mapping[str, Any] = {"seed": seed}
         self._began_ms = began_ms
-        self._real_time = real_time
+        super().__init__(real_time=real_time)
         self._seed = seed
         self._cluster: SingleMasterCluster | None = None
 
@@ -90,30 +87,6 @@ class OneWriterSimulated:
     def cut(self, one: Sequence[str], other: Sequence[str]) -> None:
         """What is sent across waits."""
         self.cluster.partition(set(one), set(other))
-
-    def heal(self) -> None:
-        """What waited arrives."""
-        self.cluster.heal()
-
-    def wait(self, condition: Callable[[], bool], seconds: float) -> int | None:
-        """Virtual time passes, a few milliseconds at a time."""
-        began_ms = self.cluster.now_ms
-        while not condition():
-            if self.cluster.now_ms - began_ms > seconds * 1000:
-                return None
-            self.cluster.run(STEP_MS)
-        return self.cluster.now_ms - began_ms
-
-    def sleep(self, seconds: float, meanwhile: Callable[[], None]) -> None:
-        """Virtual time passes, and real time with it if somebody watches."""
-        left_ms = round(seconds * 1000)
-        while left_ms > 0:
-            meanwhile()
-            step_ms = min(100, left_ms)
-            self.cluster.run(step_ms)
-            left_ms -= step_ms
-            if self._real_time:
-                time.sleep(step_ms / 1000)
 
     def branches(self, node: str) -> Sequence[Mapping[str, Any]]:
         """From inside."""

@@ -7,12 +7,12 @@ who watches. The same seed tells the same story to the byte.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mmrepl.causality.context import CausalContext
 from mmrepl.causality.dot import Dot
 from mmrepl.cli.demo.resolvers import merge_carts
+from mmrepl.cli.demo.virtual import Virtual
 from mmrepl.cli.demo.world import NAMES, Heard, Place, View
 from mmrepl.cli.remote import Found, KeyRead
 from mmrepl.resolvers import Callback, KeepSiblings
@@ -23,11 +23,8 @@ from mmrepl.types import Value
 from mmrepl.values import decode
 from mmrepl.wire.tokens import context_token, parse_context_token
 
-STEP_MS = 5
-"""How much time passes between two looks of a wait."""
 
-
-class Simulated:
+class Simulated(Virtual):
     """See `mmrepl.cli.demo.world.World`."""
 
     kind = "simulated"
@@ -36,7 +33,7 @@ class Simulated:
         """With *real_time*, pauses take the time of the one who watches; the nodes' time passes in any case."""
         self.facts = {"seed": seed}
         self._seed = seed
-        self._real_time = real_time
+        super().__init__(real_time=real_time)
         self._cluster: Cluster | None = None
 
     @property
@@ -106,30 +103,6 @@ class Simulated:
         for name in one:
             for peer in other:
                 self.cluster.cut(name, peer)
-
-    def heal(self) -> None:
-        """What waited arrives."""
-        self.cluster.heal()
-
-    def wait(self, condition: Callable[[], bool], seconds: float) -> int | None:
-        """Virtual time passes, a few milliseconds at a time."""
-        began_ms = self.cluster.now_ms
-        while not condition():
-            if self.cluster.now_ms - began_ms > seconds * 1000:
-                return None
-            self.cluster.run(STEP_MS)
-        return self.cluster.now_ms - began_ms
-
-    def sleep(self, seconds: float, meanwhile: Callable[[], None]) -> None:
-        """Virtual time passes, and real time with it if somebody watches."""
-        left_ms = round(seconds * 1000)
-        while left_ms > 0:
-            meanwhile()
-            step_ms = min(100, left_ms)
-            self.cluster.run(step_ms)
-            left_ms -= step_ms
-            if self._real_time:
-                time.sleep(step_ms / 1000)
 
     def heard(self) -> Sequence[Heard]:
         """From the history that the cluster keeps."""
