@@ -37,7 +37,7 @@ def promote(
 def transfer(
     to: Annotated[str, Parameter(help="The name of a voter.")], /, *, reach: Reach = REACH, answer: Answer = ANSWER
 ) -> None:
-    """Hand leadership over to another member, which is brought up to date first. Ask the leader."""
+    """Hand leadership over to another member, which is brought up to date first. Any node knows whom to ask."""
     with Remote(reach) as remote:
         found = remote.transfer(to)
     if answer.json:

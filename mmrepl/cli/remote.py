@@ -15,11 +15,12 @@ from attrs import frozen
 
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
+from mmrepl.cli import output
 from mmrepl.cli.options import Level, Reach
 from mmrepl.cli.values import from_shown, wire_form
 from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
-from mmrepl.errors import AckTimeout, UsageError
+from mmrepl.errors import AckTimeout, NotPrimary, UsageError
 from mmrepl.runtime.resp.client import Client
 from mmrepl.types import Value
 from mmrepl.values import check_key, check_table
@@ -130,9 +131,14 @@ class Remote:
     def __init__(self, reach: Reach) -> None:
         if not reach.timeout > 0:
             raise UsageError(f"--timeout must be more than 0 seconds, not {reach.timeout:g}")
-        self._client = Client(reach.node, password=password_of(reach.password_file), timeout_s=reach.timeout)
+        self._reach = reach
+        self._client = self._connected(reach.node)
         self._table = ""
         self._level: Level | None = None
+
+    def _connected(self, address: str) -> Client:
+        reach = self._reach
+        return Client(address, password=password_of(reach.password_file), timeout_s=reach.timeout)
 
     def close(self) -> None:
         """Leave. Idempotent."""
@@ -280,9 +286,26 @@ class Remote:
 
     def remove(self, who: str) -> None:
         """Take a member out of the cluster, or give up an address that never answered."""
-        self._client.call("MM.REMOVE", who)
+        self._of_primary("MM.REMOVE", who)
 
     # -- single-master mode
+
+    def _of_primary(self, *words: str) -> Any:
+        """
+        What only the primary can do: asked of another node, it is asked there, and so is all that follows.
+
+        Raises NotPrimary when the node does not know who that is, or when that one has ceased to be it.
+        """
+        try:
+            return self._client.call(*words, wait_s=OPERATION_S)
+        except NotPrimary as error:
+            if not error.primary:
+                raise
+            primary = error.primary
+        output.hint(f"{self._reach.node} is not the primary: {primary} is, and is asked")
+        self._client.close()
+        self._client = self._connected(primary)
+        return self._client.call(*words, wait_s=OPERATION_S)
 
     def promote(self, *, force: bool) -> dict[str, Any]:
         """Make the node the primary: the term, and what is lost, by member."""
@@ -292,12 +315,12 @@ class Remote:
 
     def transfer(self, to: str) -> dict[str, Any]:
         """Hand over: who leads then, and in which term."""
-        return cast("dict[str, Any]", _decoded(self._client.call("MM.TRANSFER", to, wait_s=OPERATION_S)))
+        return cast("dict[str, Any]", _decoded(self._of_primary("MM.TRANSFER", to)))
 
     def add(self, who: str, *, learner: bool) -> int:
         """Make a node a member; the index of the change."""
         words = ("MM.ADD", who, "LEARNER") if learner else ("MM.ADD", who)
-        return cast("int", self._client.call(*words, wait_s=OPERATION_S))
+        return cast("int", self._of_primary(*words))
 
     def branches(self) -> list[dict[str, Any]]:
         """What is kept there."""

@@ -33,6 +33,7 @@ from mmrepl.wire.single_master import (
     Campaign,
     Chunk,
     ChunkWanted,
+    Elsewhere,
     ReadAnswer,
     ReadAsk,
     SingleMasterMessage,
@@ -41,9 +42,6 @@ from mmrepl.wire.single_master import (
     TakeOver,
     Vote,
 )
-
-COMPLAINTS = 32
-"""So many of the latest complaints about peers are kept for status."""
 
 
 def open_single_master(
@@ -151,6 +149,8 @@ class SingleMaster(Serving):
             self.merging.submit(peer, message)
         elif isinstance(message, Submitted):
             self.merging.submitted(message)
+        elif isinstance(message, Elsewhere):
+            self.reception.elsewhere(message)
         elif message.term < self.term:
             return
         elif isinstance(message, TakeOver):

@@ -19,7 +19,7 @@ from mmrepl.single_master.options import MODE, MemberState
 from mmrepl.types import NodeId
 from mmrepl.wire.greeting import QUIET_CODES, Refusal, check_hello, node_of, prove, proven, shown
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, Refuse
-from mmrepl.wire.single_master import Alive
+from mmrepl.wire.single_master import Alive, Elsewhere
 
 if TYPE_CHECKING:
     from mmrepl.single_master.office import Office
@@ -65,6 +65,7 @@ class Reception:
         self._core = core
         self.links: dict[int, Link] = {}
         self.found_at: dict[str, str] = {}  # addresses that led to a node -> its name
+        self._elsewhere: list[str] = []  # where members are, as one of them told us when we were none
         self._up: list[Peer] | None = None  # remembered until a link comes or goes
         self._alive_at_ms = 0  # when we say a word next to those who hear nothing else of us
 
@@ -193,7 +194,18 @@ class Reception:
         for address in (theirs.address, link.dialled):
             self._found(address, theirs.name)
         core.notify(MemberChanged(peer.name, MemberState.CATCHING_UP))
+        self._tell_where(peer)
         core.met(peer, now_ms)
+
+    def _tell_where(self, peer: Peer) -> None:
+        """A newcomer may have been given our address alone: whoever leads can add only whom it is connected to."""
+        core, current = self._core, self._core.history.current
+        if current.has(core.node) and not current.has(peer.node):
+            core.say(peer.link, Elsewhere(core.term, [self._address_of(m.name, m.address) for m in current.members]))
+
+    def elsewhere(self, message: Elsewhere) -> None:
+        """A member says where the others are. Of several who say so the last one counts."""
+        self._elsewhere = message.addresses
 
     def _found(self, address: str, name: str) -> None:
         """An address leads to a node. Of too many the oldest is forgotten: if it is wanted, it is dialled anew."""
@@ -300,11 +312,10 @@ class Reception:
         core = self._core
         if core.removed is not None:
             return []
-        found = {
-            address
-            for address in core.options.expected
-            if self.found_at.get(address, "") not in core.blocked | {core.node.name}
-        }
+        found = set(core.options.expected)
+        if not core.history.current.has(core.node):
+            found.update(self._elsewhere)
+        found = {address for address in found if self.found_at.get(address, "") not in core.blocked | {core.node.name}}
         for member in core.history.current.members:
             if member.name != core.node.name and member.name not in core.blocked:
                 found.add(self._address_of(member.name, member.address))

@@ -1,5 +1,5 @@
 """
-What nodes say to each other in the single-master mode, after the hello: twelve more messages.
+What nodes say to each other in the single-master mode, after the hello: thirteen more messages.
 
     Append        the leader or primary: here are entries that follow on this one; without any it is a heartbeat
     Appended      how far the sender's disk holds the log of that term, or where the two logs part
@@ -13,6 +13,7 @@ What nodes say to each other in the single-master mode, after the hello: twelve 
     Submit        a node that is not the primary: append these, they come from a branch that I keep
     Submitted     where they stand in the log, or why they do not
     Alive         I am here; between nodes that have nothing else to say to each other
+    Elsewhere     to a node that is no member: the members are there
 
 Each carries the sender's term; one that is higher than the receiver's ends the receiver's leadership. Entries are
 bodies, encoded by whoever appended them first and never again (`mmrepl.single_master.entry`), and runs that say how
@@ -30,6 +31,9 @@ from mmrepl.types import Limits
 
 INDEX_MAX: Final = 1 << 62
 """No log, and no term, goes further."""
+
+ADDRESS_BYTES: Final = 1024
+"""No address is longer."""
 
 OVERHEAD_BYTES: Final = 256
 """So much longer than table, key and value the body of an entry may be."""
@@ -155,9 +159,16 @@ class Alive(msgspec.Struct, array_like=True, frozen=True):
     term: int
 
 
+class Elsewhere(msgspec.Struct, array_like=True, frozen=True):
+    """Addresses of members. Who is to become one has to be connected to the leader, whoever that is by then."""
+
+    term: int
+    addresses: list[str]
+
+
 SingleMasterMessage: TypeAlias = (
     Append | Appended | Campaign | Vote | TakeOver | Chunk | ChunkWanted | ReadAsk | ReadAnswer | Submit | Submitted
-    | Alive
+    | Alive | Elsewhere
 )  # fmt: skip
 
 SINGLE_MASTER_NUMBERS: Final[dict[Any, int]] = {
@@ -173,6 +184,7 @@ SINGLE_MASTER_NUMBERS: Final[dict[Any, int]] = {
     Submit: 41,
     Submitted: 42,
     Alive: 43,
+    Elsewhere: 44,
 }
 """The number of each message on the wire; part of the protocol."""
 
@@ -205,6 +217,11 @@ def check_message(message: SingleMasterMessage, limits: Limits) -> None:
             raise FrameError(f"chunk {message.number} of {message.count}")
     elif isinstance(message, Submit):
         _check_bodies(message.bodies, limits)
+    elif isinstance(message, Elsewhere):
+        if len(message.addresses) > limits.peers:
+            raise FrameError(f"{len(message.addresses)} addresses of members: at most {limits.peers} (limits.peers)")
+        if any(len(address) > ADDRESS_BYTES for address in message.addresses):
+            raise FrameError(f"an address of more than {ADDRESS_BYTES} characters")
 
 
 def _check_place(index: int, term: int) -> None:

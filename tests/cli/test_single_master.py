@@ -116,6 +116,16 @@ def test_each_trouble_of_the_status_has_its_line(at):
     assert members_grid(found["members"]).row_count == 3
 
 
+def test_what_the_primary_alone_can_do_may_be_asked_of_any_node(at):
+    """The command is told who is the primary, says so, and asks there."""
+    refused = at("add", "oslo", replica=True)
+    assert "is not the primary: 127.0.0.1:" in refused.err
+    assert "'oslo' is not connected" in refused.err
+    removed = at("remove", "tokyo", "--json", replica=True)
+    assert removed.code == Exit.OK
+    assert [row["name"] for row in removed.json["members"] if row["role"] != "no member"] == ["paris"]
+
+
 def test_backup_and_verify(at, run, tmp_path):
     """A running node copies its file, and the copy is sound; its own file is in use."""
     at("put", "k", "1")

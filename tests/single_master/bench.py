@@ -33,9 +33,8 @@ class Node:
         self.bench = bench
         self.name = name
         self.disk = MemoryDisk() if disk else None
-        self.options = Options(
-            address=name, expected=tuple(other for other in bench.names if other != name), **(bench.options | options)
-        )
+        options.setdefault("expected", tuple(other for other in bench.names if other != name))
+        self.options = Options(address=name, **(bench.options | options))
         self.make = make or core_module.SingleMaster
         self.core = None
         self.storage = None

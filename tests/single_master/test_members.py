@@ -44,6 +44,28 @@ def test_a_new_voter_is_a_learner_until_it_has_caught_up():
     assert bench["d"].value("k") == 1
 
 
+def test_a_newcomer_is_told_where_the_members_are():
+    """It was given the address of a follower alone; the leader can add it all the same."""
+    bench = Bench("abc")
+    bench.elect("a")
+    bench.add("d", expected=("b",))
+    bench.run(500)
+    assert isinstance(change(bench, add=("d",)), Answered)
+    assert set(voters(bench).values()) == {("a", "b", "c", "d")}
+
+
+def test_whoever_is_a_member_looks_in_its_own_list_only():
+    """What a newcomer was told is forgotten for what its own log says: no address of old is dialled for ever."""
+    bench = Bench("abc")
+    bench.elect("a")
+    newcomer = bench.add("d", expected=("b",))
+    bench.run(500)
+    assert newcomer.core.wanted_addresses() == ["a", "b", "c"]
+    change(bench, add=("d",))
+    change(bench, remove=("c",))
+    assert newcomer.core.wanted_addresses() == ["a", "b"]
+
+
 def test_a_learner_does_not_count():
     """A learner's confirmation commits nothing, and it does not campaign."""
     bench = Bench("abc")
