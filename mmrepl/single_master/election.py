@@ -227,7 +227,7 @@ class Election:
 
     def answers_text(self) -> str:
         """Who refused, and why."""
-        refused = [f"{shown(name)}: {shown(vote.reason, 200)}" for name, vote in sorted(self.answers.items())
+        refused = [f"{shown(name)}: {shown(vote.reason, 200)[1:-1]}" for name, vote in sorted(self.answers.items())
                    if not vote.granted]  # fmt: skip
         return "; ".join(refused) or "nobody answered"
 
@@ -258,17 +258,17 @@ class Election:
     def _why_not(self, peer: Peer, message: Campaign, now_ms: int) -> str | None:
         """Why a candidate is not even considered; its term is not taken over then."""
         core = self._core
-        members, name = core.history.current, core.node.name
+        members = core.history.current
         if members.was_removed(peer.node):
             return f"{peer.name!r} was removed from the cluster"
         if message.founding:
             if members.founded or core.log.last:
-                return f"{name!r} belongs to a cluster already: join that"
+                return "it belongs to a cluster already: join that"
             if tuple(core.node) not in message.founding:
-                return f"{name!r} is not among those who would found the cluster"
+                return "it is not among those who would found the cluster"
             ours = core.reception.founding()
             if not core.is_manual and (ours is None or [tuple(node) for node in sorted(ours)] != message.founding):
-                return f"{name!r} expects others, or has not met them all yet"
+                return "it expects others, or has not met them all yet"
         if message.survey and message.term <= core.term:
             return f"term {message.term} is over, this is term {core.term}"
         if message.transfer or core.is_manual:
@@ -278,7 +278,7 @@ class Election:
             alive = now_ms - core.tenure.confirmed_ms < options.election_ms_min
         else:
             alive = now_ms - self.heard_ms < options.election_ms_min and core.has_belonged
-        return f"{name!r} hears of a leader" if alive else None
+        return "it hears of a leader" if alive else None
 
     def check_leap(self, peer: Peer, term: int) -> None:
         """Refuse a term that no honest node can have reached. Raises FrameError."""
