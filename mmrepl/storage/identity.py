@@ -21,9 +21,16 @@ What is noticed, and by what:
 - *lost its write-ahead log*: not closed (`Identity.open`), yet there is no ``-wal`` file;
 - *a write-ahead log that ends in pieces*: see `mmrepl.storage.wal_tail`.
 
+SQLite, run by root, gives the log to the owner of the database whenever it opens it (``fchown``), which moves the log's
+``st_ctime`` though nothing is written. So the log is looked at before it is opened as well (`unopened_wal`), and a
+change that came with the opening, and has changed no byte, is not held against it. (A node killed with -9 in a
+container, where most run as root, and started again after more than `MARGIN_MS`, was taken for a stranger: a member
+without a vote.)
+
 False alarms that cost an incarnation each: ``chown``, ``chmod``, ``mv`` or a new hard link more than `MARGIN_MS` after
 the last write, a disk that took longer than that for its last sync, a wall clock that is set while a write is under
-way, a network file system whose server has another time.
+way, a network file system whose server has another time; a process of root that is killed in the few milliseconds
+between opening the file and its first note in there.
 
 HAZARD: A disk or a whole machine set back to a snapshot, a file system image cloned block by block, or a file replaced
 within `MARGIN_MS` of its last write with its inode kept, look to the file exactly as if nothing had happened. Then the
@@ -109,23 +116,35 @@ def boot_id() -> str | None:
         return None
 
 
-def look(path: str, boot: Callable[[], str | None] = boot_id) -> Surroundings:
+def unopened_wal(path: str) -> os.stat_result | None:
+    """The log of the file at *path* before it is opened, for `look`; None when there is none."""
+    try:
+        return os.stat(path + "-wal")  # noqa: PTH116 - paths are str throughout, as SQLite has them
+    except FileNotFoundError:
+        return None
+
+
+def look(path: str, boot: Callable[[], str | None] = boot_id, unopened: os.stat_result | None = None) -> Surroundings:
     """
-    The surroundings of the file at *path*. Opens nothing.
+    The surroundings of the file at *path*, whose log was *unopened* when it was not open yet. Opens nothing.
 
     That matters: closing any descriptor of a file drops all the locks that its process holds on it (POSIX).
     """
-    main = os.stat(path)  # noqa: PTH116 - paths are str throughout, as SQLite has them
+    main = os.stat(path)  # noqa: PTH116
     changed_ns, wal_bytes = main.st_ctime_ns, 0
-    try:
-        wal = os.stat(path + "-wal")  # noqa: PTH116
-    except FileNotFoundError:
-        pass
-    else:
+    wal = unopened_wal(path)
+    if wal is not None:
         wal_bytes = wal.st_size
         if wal_bytes:  # merely opening the database makes an empty one
+            if unopened is not None and _bytes_of(unopened) == _bytes_of(wal):
+                wal = unopened
             changed_ns = max(changed_ns, wal.st_ctime_ns)
     return Surroundings(main.st_dev, main.st_ino, boot(), changed_ns // 1_000_000, wal_bytes)
+
+
+def _bytes_of(found: os.stat_result) -> tuple[int, int, int, int]:
+    """Changes with every write, and not with the owner."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def judge(remembered: Identity, found: Surroundings, written_ms: int) -> str | None:

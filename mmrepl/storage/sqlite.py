@@ -109,8 +109,9 @@ class SqliteStorage:
         schema.check_place(self.path)
         try:
             schema.peek(self.path)
+            unopened = identities.unopened_wal(self.path)
             self._connection = schema.connect(self.path)
-            return self._open(self._connection)
+            return self._open(self._connection, unopened)
         except sqlite3.Error as error:
             self._release()
             raise schema.explain(error, self.path, "open") from error
@@ -170,12 +171,12 @@ class SqliteStorage:
 
     # -- opening
 
-    def _open(self, connection: sqlite3.Connection) -> LoadedStore:
+    def _open(self, connection: sqlite3.Connection, unopened: os.stat_result | None) -> LoadedStore:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if not schema.check_header(connection, self.path):  # the first read: takes the lock
             schema.create(connection, self._note(identities.look(self.path, self._boot_id), opened=False).encode())
         # Before anything is written. (Opening alone writes nothing: recovering the log happens in memory.)
-        found = identities.look(self.path, self._boot_id)
+        found = identities.look(self.path, self._boot_id, unopened)
         self._inode = (found.device, found.inode)
         _open_stores.add(self)
         schema.tune(connection, self.path, LOG_BYTES_KEPT)

@@ -6,6 +6,7 @@ The facts are functions so that the end of the file can plant bugs and see each 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -283,6 +284,58 @@ def test_an_unfinished_transaction_in_the_log_is_not_doubted(tmp_path: Path):
     assert loaded.doubt is None
     assert state(loaded) == ({1: b"operations"}, {}, {})
     storage.close()
+
+
+def _give_to_its_owner(path: Path) -> None:
+    """As SQLite does, run by root, with the log that it opens: nothing is written, and ``st_ctime`` moves."""
+    before = path.stat()
+    while path.stat().st_ctime_ns // 1_000_000 == before.st_ctime_ns // 1_000_000:  # a few times
+        os.chown(path, before.st_uid, before.st_gid)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_log_that_changes_its_owner_when_it_is_opened_has_not_changed(tmp_path: Path, monkeypatch, remembers):
+    """A node killed long ago and started by root is the one that it was; planted: the log looked at when it is open."""
+    place = SqlitePlace(tmp_path)
+    storage = place.open()
+    storage.load()
+    storage.commit(batch(1), SYNC)
+    place.crash(storage)
+    changed_ms = max(path.stat().st_ctime_ns for path in (place.path, place.wal)) // 1_000_000
+    if not remembers:
+        monkeypatch.setattr(identities, "_bytes_of", lambda found: object())
+    check_header, found = schema.check_header, []
+
+    def opened(connection, path):
+        answer = check_header(connection, path)
+        if connection is storage._connection:  # not the one that peeks
+            _give_to_its_owner(place.wal)
+        return answer
+
+    def judged(remembered, surroundings, written_ms):
+        found.append(surroundings.changed_ms)
+        return judge(remembered, surroundings, written_ms)
+
+    monkeypatch.setattr(schema, "check_header", opened)
+    monkeypatch.setattr(identities, "judge", judged)
+    storage = place.open()
+    assert storage.load().doubt is None
+    storage.close()
+    assert (found == [changed_ms]) is remembers
+
+
+def test_a_log_that_is_written_while_it_is_opened_has_changed(tmp_path: Path):
+    """Only what moves no byte is left out of account: another inode, length or time of writing is a change."""
+    path = tmp_path / "paris.db"
+    path.write_bytes(b"database")
+    wal = Path(f"{path}-wal")
+    wal.write_bytes(b"log")
+    unopened = identities.unopened_wal(str(path))
+    _give_to_its_owner(wal)
+    assert identities.look(str(path), unopened=unopened).changed_ms == unopened.st_ctime_ns // 1_000_000
+    os.utime(wal, ns=(0, unopened.st_mtime_ns + 1))
+    assert identities.look(str(path), unopened=unopened).changed_ms == wal.stat().st_ctime_ns // 1_000_000
+    assert identities.unopened_wal(str(tmp_path / "none.db")) is None
 
 
 def test_moved_within_the_margin_or_to_another_boot_is_not_a_copy():
