@@ -4,6 +4,11 @@ A single-master cluster as processes of ``mmrepl serve``, ended and stopped at r
 What it finds out: whether a write that was acknowledged by a quorum is ever gone, and how long it takes from the death
 of a leader until another one is accepted by a quorum and takes a write. It is a test's in its short form; run by
 itself, ``python -m tests.integration.elected --minutes 5``, it goes on for as long as wanted and says what it saw.
+
+The time of an election is taken by the nodes: from the signal that ends or stops the leader to the moment at which
+another one, by its own word, leads a later term; that is when a quorum has voted for it. Without a quorum nobody can be
+elected, so while one is missing (a node that was killed is still starting, another stands still) the time does not
+begin to run. How late the harness itself was meanwhile is told beside it: it is a measure of how busy the machine was.
 """
 
 from __future__ import annotations
@@ -13,8 +18,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
-import socket
 import sys
 import tempfile
 import time
@@ -22,104 +25,41 @@ from pathlib import Path
 
 import mmrepl
 from mmrepl.errors import MmreplError
+from tests.integration.served import Member, News, call, free_addresses, insist
 
-ROOT = Path(__file__).parents[2]
 ELECTION_MS = (300, 600)
 CLIENTS = 8
 PATIENCE = 30.0
-
-
-def free_addresses(count):
-    """Addresses of loopback that nobody listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-class Member:
-    """One node, over its lives."""
-
-    def __init__(self, name, folder, address, client, peers, election_ms, ack):
-        self.name = name
-        self.client = client
-        self._folder = folder
-        self._words = [
-            sys.executable, "-m", "mmrepl", "serve", name, "--json", "--until-eof", "--listen", address,
-            "--client", client, "--path", str(folder / f"{name}.db"), "--mode", "single-master",
-            "--failover", "automatic", "--ack", ack, "--election-ms", *map(str, election_ms),
-        ]  # fmt: skip
-        for peer in peers:
-            self._words += ["--peer", peer]
-        self.process = None
-        self.is_stopped = False
-
-    async def start(self):
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self._words, cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
-            )
-
-    @property
-    def is_up(self):
-        return self.process is not None and self.process.returncode is None and not self.is_stopped
-
-    async def kill(self):
-        """kill -9."""
-        self.process.kill()
-        await self.process.wait()
-        self.is_stopped = False
-
-    def stop(self):
-        """It stands still, its connections open: to the others it is a partition, to itself no time passes."""
-        self.process.send_signal(signal.SIGSTOP)
-        self.is_stopped = True
-
-    def go_on(self):
-        self.process.send_signal(signal.SIGCONT)
-        self.is_stopped = False
-
-    def said(self, lines):
-        """The end of what it said."""
-        text = (self._folder / f"{self.name}.log").read_text()
-        return "\n".join(f"{self.name}: {line}" for line in text.splitlines()[-lines:])
-
-    async def end(self):
-        if self.process is not None and self.process.returncode is None:
-            if self.is_stopped:
-                self.go_on()
-            self.process.kill()
-            await self.process.wait()
+LOOK_S = 0.02
+"""How often it is looked how late the harness is."""
 
 
 class Elected:
-    """The cluster, its clients, and what was seen. An asynchronous context manager."""
+    """The cluster, its clients, and what was seen. An asynchronous context manager. Times: seconds since 1970."""
 
-    def __init__(self, size, folder, seed, election_ms=ELECTION_MS, ack="quorum"):
+    def __init__(self, size, folder, seed, election_ms=ELECTION_MS, ack="quorum", clients=CLIENTS):
         names = [f"n{number}" for number in range(1, size + 1)]
-        addresses, clients = free_addresses(size), free_addresses(size)
-        self.election_ms = election_ms
+        addresses, ports = free_addresses(size), free_addresses(size)
+        self.news = News()
         self.members = {
             name: Member(
-                name, folder, addresses[at], clients[at], [each for each in addresses if each != addresses[at]],
-                election_ms, ack,
+                name, folder, addresses[at], ports[at], [each for each in addresses if each != addresses[at]],
+                election_ms, ack, self.news,
             )
             for at, name in enumerate(names)
         }  # fmt: skip
+        self.majority = size // 2 + 1
         self.rng = random.Random(seed)
-        self.acknowledged = []  # keys of writes, each of its own
+        self.acknowledged = {}  # key: value of writes, each of its own key
         self.refused_count = 0
-        self.elections = []  # seconds from the loss of a leader until another one says that it leads
-        self.failovers = []  # and until that one has acknowledged a write
+        self.elections = []  # (seconds, what was done to whom, how late the harness was meanwhile)
+        self.failovers = []  # seconds from the loss of a leader until another one has acknowledged a write
         self.faults = {"kill": 0, "stop": 0}
+        self._client_count = clients
         self._client = None
         self._tasks = []
         self._writing = True
-        self._accepted = asyncio.Condition()
+        self._late = []  # (when, seconds)
 
     async def __aenter__(self):
         await asyncio.gather(*(member.start() for member in self.members.values()))
@@ -127,7 +67,8 @@ class Elected:
             addresses = [member.client for member in self.members.values()]
             self._client = await mmrepl.Client(addresses, timeout=5.0).start()
             await self.first_write()
-            self._tasks = [asyncio.ensure_future(self._write(number)) for number in range(CLIENTS)]
+            self._tasks = [asyncio.ensure_future(self._write(number)) for number in range(self._client_count)]
+            self._tasks.append(asyncio.ensure_future(self._look_at_the_clock()))
         except BaseException:
             await self.__aexit__()
             raise
@@ -159,47 +100,77 @@ class Elected:
             except MmreplError:
                 self.refused_count += 1
                 continue
-            self.acknowledged.append(key)
-            async with self._accepted:
-                self._accepted.notify_all()
+            self.acknowledged[key] = str(at)
+            self.news.stir()
 
-    async def leader(self):
-        """(name, term) of who takes writes, of the highest term, as the members that are up say; None if none does."""
-        asked = [member for member in self.members.values() if member.is_up]
-        said = await asyncio.gather(*(ask_role(member.client) for member in asked))
-        led = [(term, member.name) for member, (role, term) in zip(asked, said, strict=True) if role == "primary"]
+    async def _look_at_the_clock(self):
+        while self._writing:
+            before = time.time()
+            await asyncio.sleep(LOOK_S)
+            self._late.append((before, time.time() - before - LOOK_S))
+
+    def late_since(self, moment):
+        """How late the harness was at most, since then."""
+        return max((late for at, late in self._late if at >= moment - LOOK_S), default=0.0)
+
+    # -- who leads
+
+    def leader(self):
+        """(name, term) of who takes writes, of the highest term, as the members that are up told; None if none does."""
+        led = [(member.role[1], name) for name, member in self.members.items() if member.role[0] == "leader"]
         return max(led)[::-1] if led else None
 
-    async def another_leader(self, term):
+    def elected(self, term):
+        """(when, name, term) of who was elected first in a later term than *term*; None as long as nobody was."""
+        found = [
+            (event["at"], name, event["term"])
+            for name, member in self.members.items()
+            for event in member.told
+            if event["event"] == "role" and event["role"] == "leader" and event["term"] > term
+        ]
+        return min(found, default=None)
+
+    def whole_since(self, moment):
+        """Since when, from *moment* on, enough members have been running; None while they are not."""
+        running = sorted(member.running_since for member in self.members.values() if member.running_since is not None)
+        return max(moment, running[self.majority - 1]) if len(running) >= self.majority else None
+
+    async def another_leader(self, term, lost_at, what=""):
         """Return when somebody leads a later term and has acknowledged a write; notes how long both took."""
-        began = time.monotonic()
+        at, name, _ = await self.news.until(lambda: self.elected(term), PATIENCE)
+        whole_at = await self.news.until(lambda: self.whole_since(lost_at), PATIENCE)
+        if at >= lost_at:  # else it was no leader any more when it was ended
+            self.elections.append((max(0.0, at - whole_at), what, self.late_since(lost_at)))
         async with asyncio.timeout(PATIENCE):
-            while (found := await self.leader()) is None or found[1] <= term:  # noqa: ASYNC110 - another process decides
-                await asyncio.sleep(0.01)
-            self.elections.append(time.monotonic() - began)
             while True:
-                found = await self.leader() or found
+                name = (self.leader() or (name,))[0]
                 with contextlib.suppress(OSError, ValueError, EOFError, TimeoutError):
-                    await _call(self.members[found[0]].client, "SET", "first", str(term))
+                    await call(self.members[name].client, "SET", "first", str(term))
                     break
-        self.failovers.append(time.monotonic() - began)
+                await asyncio.sleep(0.01)
+        if at >= lost_at:
+            self.failovers.append(time.time() - max(whole_at, lost_at))
+
+    # -- faults
 
     async def some_writes(self, count):
         """Return when so many more were acknowledged: somebody takes them."""
         wanted = len(self.acknowledged) + count
-        async with asyncio.timeout(PATIENCE), self._accepted:
-            await self._accepted.wait_for(lambda: len(self.acknowledged) >= wanted)
+        await self.news.until(lambda: len(self.acknowledged) >= wanted, PATIENCE)
 
     async def disturb(self, *, of_the_leader=False):
         """One fault, mostly of the leader, surely if so wanted; returns when it is over and writes are taken."""
-        leader, term = await self.leader() or (None, 0)
+        if of_the_leader:
+            await self.news.until(self.leader, PATIENCE)
+        leader, term = self.leader() or (None, 0)
         names = sorted(self.members)
         name = leader if leader and (of_the_leader or self.rng.random() < 0.7) else self.rng.choice(names)
         member, kind = self.members[name], self.rng.choice(["kill", "stop"])
         self.faults[kind] += 1
+        lost_at = time.time()
         await member.kill() if kind == "kill" else member.stop()
         if name == leader:
-            await self.another_leader(term)
+            await self.another_leader(term, lost_at, f"{kind} {name} of term {term}")
         await self.some_writes(self.rng.randrange(20, 200))
         if kind == "kill":
             await member.start()
@@ -207,8 +178,14 @@ class Elected:
             member.go_on()
         await self.some_writes(self.rng.randrange(20, 200))
 
+    # -- what is left
+
     async def lost(self):
-        """Ends the writing; keys that were acknowledged and are missing, by the member that lacks them."""
+        """
+        Ends the writing; keys that were acknowledged and have not their value, by the member that lacks them.
+
+        Each member answers a linearizable read first: whatever is read there afterwards is as new, at least.
+        """
         self._writing = False
         await asyncio.gather(*self._tasks)
         found = {}
@@ -219,55 +196,13 @@ class Elected:
         return found
 
     async def _missing_at(self, member):
-        async with asyncio.timeout(PATIENCE):
-            while True:  # a linearizable read: afterwards the member has applied all that was acknowledged
-                with contextlib.suppress(OSError, ValueError, EOFError, TimeoutError):
-                    await _call(member.client, "MM.AT", "linearizable", "GET", "first")
-                    break
-                await asyncio.sleep(0.05)
-        there = []
-        for first in range(0, len(self.acknowledged), 500):
-            there += await _call(member.client, "EXISTS", *self.acknowledged[first : first + 500], each=True)
-        return [key for key, is_there in zip(self.acknowledged, there, strict=True) if not is_there]
-
-
-async def _call(address, *words, each=False):
-    """One command of the client port; with *each*, one for each word after the first, and a list of their answers."""
-    host, port = address.rsplit(":", 1)
-    async with asyncio.timeout(1.0):  # of whom stood still the backlog may be full, and then nobody answers for long
-        reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        commands = [(words[0], word) for word in words[1:]] if each else [words]
-        for command in commands:
-            encoded = [word.encode() for word in command]
-            writer.write(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded))
-        async with asyncio.timeout(5.0):
-            answers = [await _reply(reader) for _ in commands]
-        return answers if each else answers[0]
-    finally:
-        writer.close()
-
-
-async def _reply(reader):
-    line = (await reader.readuntil(b"\r\n"))[:-2]
-    kind, rest = line[:1], line[1:]
-    if kind == b"-":
-        raise ValueError(rest.decode())
-    if kind == b"$":
-        return None if rest == b"-1" else (await reader.readexactly(int(rest) + 2))[:-2].decode()
-    if kind in {b"*", b"%"}:
-        return [await _reply(reader) for _ in range(int(rest) * (2 if kind == b"%" else 1))]
-    return int(rest) if kind == b":" else rest.decode()
-
-
-async def ask_role(address):
-    """(role, term) of the member there; (None, 0) when it does not answer."""
-    try:
-        said = await _call(address, "MM.ROLE")
-    except (OSError, ValueError, EOFError):
-        return None, 0
-    told = dict(zip(said[::2], said[1::2], strict=True))
-    return told["role"], told["term"]
+        await insist(PATIENCE, member.client, "MM.AT", "linearizable", "GET", "first")
+        keys, missing = list(self.acknowledged), []
+        for first in range(0, len(keys), 500):
+            some = keys[first : first + 500]
+            values = await call(member.client, "GET", *some, each=True)
+            missing += [key for key, value in zip(some, values, strict=True) if value != self.acknowledged[key]]
+        return missing
 
 
 def at_share(figures, share):
@@ -289,17 +224,25 @@ async def soak(size, minutes, seed, election_ms):
                     print(member.said(25))
                 raise
             lost = await cluster.lost()
-            times = cluster.failovers
-            bound = 3 * election_ms[1] / 1000
-            print(
-                f"{size} nodes, {minutes:g} min, seed {seed}: {len(cluster.acknowledged)} writes acknowledged,"
-                f" {cluster.refused_count} not; {cluster.faults['kill']} kills, {cluster.faults['stop']} stops;"
-                f" {len(times)} failovers; a new leader after p50 {at_share(cluster.elections, 0.5):.2f} s, p99"
-                f" {at_share(cluster.elections, 0.99):.2f} s, {sum(each <= bound for each in cluster.elections)} of them"
-                f" within {bound:g} s; a write acknowledged after p50 {at_share(times, 0.5):.2f} s,"
-                f" p99 {at_share(times, 0.99):.2f} s; lost: {lost or 'nothing'}"
-            )
+            _tell(cluster, f"{size} nodes, {minutes:g} min, seed {seed}", 3 * election_ms[1] / 1000)
+            print(f"lost: {lost or 'nothing'}")
             return not lost
+
+
+def _tell(cluster, what, bound):
+    times, elections = cluster.failovers, [seconds for seconds, _, _ in cluster.elections]
+    late = [seconds for _, seconds in cluster._late]
+    print(
+        f"{what}: {len(cluster.acknowledged)} writes acknowledged, {cluster.refused_count} not;"
+        f" {cluster.faults['kill']} kills, {cluster.faults['stop']} stops; {len(times)} failovers;"
+        f" a new leader after p50 {at_share(elections, 0.5):.2f} s, p99 {at_share(elections, 0.99):.2f} s,"
+        f" {sum(each <= bound for each in elections)} of them within {bound:g} s; a write acknowledged after"
+        f" p50 {at_share(times, 0.5):.2f} s, p99 {at_share(times, 0.99):.2f} s;"
+        f" the harness itself was late by p50 {at_share(late, 0.5):.3f} s, p99 {at_share(late, 0.99):.3f} s"
+    )
+    for seconds, done, lateness in cluster.elections:
+        if seconds > bound:
+            print(f"{done}: {seconds:.2f} s; the harness was late by {lateness:.2f} s meanwhile")
 
 
 def main():
