@@ -14,7 +14,9 @@ from mmrepl.causality.stability import AckMatrix
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import PeerError
 from mmrepl.replication.local import new_incarnation
+from mmrepl.types import NodeId
 from mmrepl.wire.greeting import Refusal
+from mmrepl.wire.messages import Hello
 
 if TYPE_CHECKING:
     from mmrepl.replication.multi_master import MultiMaster
@@ -59,6 +61,19 @@ class Identity:
         self.begin_again(seen, is_old_copy=False)
         self._core.rejoin.wanted_by = name
         self._core.members.start_over(self._core.local.store.node)
+        self._core._view_changed()
+
+    def come_back(self, seen: VersionVector, theirs: Hello) -> None:
+        """
+        We were removed, as *theirs* says, and come back to those whom it knows: as a newcomer, and by ourselves.
+
+        Whoever else belongs with us in our eyes is left behind. They may have come in here after the removal, or never
+        heard of it, and hold writes that are concurrent with deletions which were forgotten without them. Did we bring
+        them along as members, nobody would ask *them* to rejoin.
+        """
+        self.begin_again(seen, is_old_copy=False)
+        self._core.rejoin.wanted_by = theirs.name
+        self._core.members.keep(NodeId(*other) for other in theirs.known)
         self._core._view_changed()
 
     def begin_again(self, seen: VersionVector, *, is_old_copy: bool) -> None:

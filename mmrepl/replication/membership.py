@@ -135,6 +135,13 @@ class Membership:
         self.expected = set(self._configured) - {old.address}
         self._set(MemberEntry(node.name, node.incarnation, old.address, old.edit + 1, removed=False))
 
+    def keep(self, nodes: Iterable[NodeId]) -> None:
+        """Know of nobody any more but ourselves and such of *nodes* as are members."""
+        kept = {self.name, *(node.name for node in nodes if self.has(node))}
+        self.entries = {name: entry for name, entry in self.entries.items() if name in kept}
+        self.changed = True
+        self._changed()
+
     def became(self, node: NodeId) -> None:
         """We took a new incarnation."""
         old = self.entries[self.name]

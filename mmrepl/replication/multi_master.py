@@ -242,8 +242,10 @@ class MultiMaster:
             seen = from_wire(link.theirs.vector)
             if message.code == "rejoin":
                 self.identity.start_over(seen, link.theirs.name)
+            elif message.code == "removed":
+                self.identity.come_back(seen, link.theirs)
             else:
-                self.identity.begin_again(seen, is_old_copy=message.code == "equivocation")
+                self.identity.begin_again(seen, is_old_copy=True)
         self._close.append((link.number, text))
         self.disconnected(link.number, text, now_ms)
         if message.code not in QUIET_CODES:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmrepl.causality.context import BLIND
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.errors import FrameError, UsageError
 from mmrepl.ports import Durability
@@ -354,6 +355,50 @@ def test_a_removed_member_returns_as_a_new_incarnation():
         assert world[name].get("unseen") == 2
         assert world[name].get("seen") is None
         assert world[name].core.members.is_member("tokyo")
+
+
+def returning_with_a_stranger():
+    """
+    Bob was removed, and took cleo in before it heard of that. Cleo holds a write of bob's.
+
+    Ada wrote a deletion that is later than this, and has forgotten it; eve has not. Then bob comes back.
+    """
+    world = World("ada", "bob", "eve", options={"rejoin": True})
+    ada, bob = world["ada"], world["bob"]
+    ada.options = {**ada.options, "cut_operations": 1}
+    ada.restart()
+    world.mesh()
+    world.run(1000)
+    for other in ("ada", "eve"):
+        world.cut("bob", other)
+    ada.core.remove("bob")
+    bob.put("k", "of bob")
+    world.add("cleo", options={"rejoin": True})
+    world.connect("cleo", "bob")
+    world.run(1000)
+    ada.delete("k", context=BLIND)
+    world.run(3000)
+    assert ada.values("k") == []
+    assert world["eve"].values("k") == [None]
+    assert world["cleo"].values("k") == ["of bob"]
+    dialled_again_and_again(world, [("ada", "bob"), ("bob", "cleo"), ("ada", "eve"), ("bob", "eve")], 12)
+    return world
+
+
+def test_whom_a_removed_member_has_let_in_does_not_come_along_with_it():
+    """Cleo rejoins too: what it brings has then seen the deletion that ada has forgotten, and eve has not."""
+    world = returning_with_a_stranger()
+    assert {site.get("k") for site in world.sites.values()} == {"of bob"}
+    assert len(views(world)) == 1
+    world.check()
+    assert len({site.version for site in world.sites.values()}) == 1
+
+
+def test_what_it_was_like_when_it_did_come_along(monkeypatch):
+    """Ada shows what eve holds for deleted, for ever."""
+    monkeypatch.setattr(Membership, "keep", lambda _self, _nodes: None)
+    world = returning_with_a_stranger()
+    assert (world["ada"].get("k"), world["eve"].get("k")) == ("of bob", None)
 
 
 def test_a_node_cannot_remove_itself():
