@@ -2,7 +2,8 @@
 The command that runs a node: serve.
 
 It stops cleanly on SIGINT and SIGTERM, whenever they come: what was written is made durable, the peers are told, the
-file is closed, and the exit code is 0.
+file is closed, and the exit code is 0. An elected leader has another node take over before it stops, which may take an
+election timeout; a second signal stops it at once.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def serve(
 
     Peers and clients have a port each. Give each node the address of one other or more; the rest it learns from them.
     With `--json`, a line for each event; the first one, `started`, has the addresses that were really bound.
+
+    An elected leader has another node take over before it stops; a second signal stops it at once.
     """
     from mmrepl.cli.narrator import Narrator
     from mmrepl.cli.remote import password_of
@@ -163,10 +166,16 @@ def serve(
 
 async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof: bool) -> Exit:
     """Start, follow, stop."""
-    told_to_stop = asyncio.Event()
+    from mmrepl.runtime.single_master_node import SingleMasterNode
+
+    told_to_stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        (at_once if told_to_stop.is_set() else told_to_stop).set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told_to_stop.set)
+        loop.add_signal_handler(number, signalled)
     if until_eof:
         _watch_input(loop, told_to_stop)
     narrator.listen(node)
@@ -197,10 +206,24 @@ async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof
             following.result()  # a defect in telling is told, too
         failure = node.status()["storage"]["failure"]
         narrator.tell("stopping", f"{node.name} stops")
+        if isinstance(node, SingleMasterNode):
+            await _hand_over(node, narrator, at_once)
+        await node.close()
     narrator.tell("stopped", f"{node.name} has stopped")
     if failure is not None:
         raise StorageError(f"the disk failed: {failure}")
     return Exit.OK
+
+
+async def _hand_over(node: SingleMasterNode, narrator: Narrator, at_once: asyncio.Event) -> None:
+    """Where this node was elected, have another one take over, unless we are told *at_once* to leave."""
+    handing, hurrying = asyncio.create_task(node.hand_over()), asyncio.create_task(at_once.wait())
+    await asyncio.wait([handing, hurrying], return_when=asyncio.FIRST_COMPLETED)
+    handing.cancel()
+    hurrying.cancel()
+    await asyncio.wait([handing, hurrying])
+    if not handing.cancelled() and (to := handing.result()) is not None:
+        narrator.tell("handed over", f"{to} leads now", to=to)
 
 
 def _watch_input(loop: asyncio.AbstractEventLoop, told_to_stop: asyncio.Event) -> None:

@@ -13,11 +13,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile, takewhile
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
 from attrs import evolve
 
+from mmrepl.errors import MmreplError
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import LastWriterWins, Resolver
 from mmrepl.runtime.hosting import Outside
@@ -48,7 +50,9 @@ class Accepted(msgspec.Struct, frozen=True):
 
 class SingleMasterNode(Asking):
     """
-    One node of a single-master cluster; an asynchronous context manager, or `start` and `close` by hand.
+    One node of a single-master cluster; an asynchronous context manager, or `start` and `stop` by hand.
+
+    Left in good order, or by `stop`, an elected leader hands over first; `close`, or an error, ends it at once.
 
     *name*, *path*, *listen*, *client*, *cluster*, *secret*, *advertise* and *insecure* are those of `Node`. *peers*:
     the addresses of all other first members of a new cluster; to a cluster that exists already a node is added by its
@@ -377,6 +381,42 @@ class SingleMasterNode(Asking):
             f"the transfer to {to!r}",
         )
         return transferred
+
+    async def hand_over(self, timeout: float | None = None) -> str | None:
+        """
+        Have another voter lead, the one that is furthest, before this node goes; returns its name.
+
+        None where there is nothing to hand over (this node does not lead, or people appoint who does), or where nobody
+        took it within *timeout* seconds, by default the longest election timeout: then this node goes on leading.
+        """
+        if self._core is None or self._driver is None or self.core.is_manual or self._driver.trouble is not None:
+            return None
+        core, now_ms = self.core, self._clock.monotonic_ms()
+        to = core.successor(now_ms)
+        if to is None:
+            return None
+        within_ms = self.options.election_ms_max if timeout is None else int(timeout * 1000)
+
+        def begin(token: object) -> None:
+            core.transfer(to, now_ms, token=token, within_ms=within_ms)
+
+        try:
+            await self._ask(begin, None, f"the transfer to {to!r}")
+        except MmreplError:  # it did not take over, or another one did, or we were closed
+            return None
+        return to
+
+    async def stop(self, timeout: float | None = None) -> str | None:
+        """`hand_over`, then `close`, also when cancelled meanwhile; returns the name of who took over, or None."""
+        try:
+            return await self.hand_over(timeout)
+        finally:
+            await self.close()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await (self.stop() if kind is None else self.close())
 
     async def change_members(
         self,

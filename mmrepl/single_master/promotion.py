@@ -170,8 +170,8 @@ class Promotion:
 
     # -- transfer
 
-    def transfer(self, to: str, now_ms: int, token: object) -> None:
-        """Begin. Raises NotPrimary, UsageError."""
+    def transfer(self, to: str, now_ms: int, token: object, within_ms: int | None = None) -> None:
+        """Begin; given up after *within_ms*, or ``read_timeout_ms``. Raises NotPrimary, UsageError."""
         core = self._core
         members = core.history.current
         if core.tenure is None:
@@ -180,7 +180,22 @@ class Promotion:
             raise UsageError(f"{to!r} is no other voter: {', '.join(members.voters)} are")
         if self._handing is not None:
             raise UsageError(f"the office is being handed to {self._handing.to!r} already")
-        self._handing = _Handing(token, to, now_ms + core.options.read_timeout_ms)
+        self._handing = _Handing(token, to, now_ms + (core.options.read_timeout_ms if within_ms is None else within_ms))
+
+    def successor(self, now_ms: int) -> str | None:
+        """The voter that is furthest, of those heard lately; None where nobody could be elected."""
+        core, tenure = self._core, self._core.tenure
+        if tenure is None or self._handing is not None:
+            return None
+        voters = core.election.voters()
+        heard = {
+            peer.name: True
+            for peer in core.reception.up()
+            if voters.get(peer.name) == peer.node and now_ms - peer.heard_ms <= core.options.election_ms_max
+        }
+        if outcome(core.history.current.sets, heard | {core.node.name: True}) is not Outcome.WON:
+            return None
+        return max(sorted(heard), key=tenure.match, default=None)
 
     def send(self) -> None:
         """Tell the successor to take over, once it has everything."""

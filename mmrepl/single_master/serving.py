@@ -147,9 +147,17 @@ class Serving(Office):
         """
         self.promotion.promote(now_ms, token, force=force)
 
-    def transfer(self, to: str, now_ms: int, *, token: object) -> None:
-        """Hand over to voter *to*, which is brought up to date first; `Transferred` or `Failed`. Raises NotPrimary."""
-        self.promotion.transfer(to, now_ms, token)
+    def transfer(self, to: str, now_ms: int, *, token: object, within_ms: int | None = None) -> None:
+        """
+        Hand over to voter *to*, which is brought up to date first; `Transferred` or `Failed`.
+
+        When it has not taken over *within_ms* (by default ``read_timeout_ms``), this node goes on. Raises NotPrimary.
+        """
+        self.promotion.transfer(to, now_ms, token, within_ms)
+
+    def successor(self, now_ms: int) -> str | None:
+        """The voter that could take over soonest; None where this node does not lead, or nobody could be elected."""
+        return self.promotion.successor(now_ms)
 
     def change_members(
         self,

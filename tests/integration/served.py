@@ -110,14 +110,28 @@ class Member:
 
     async def kill(self):
         """kill -9, whether it runs or stands still; returns when it is gone and all that it told has been read."""
-        self.running_since = None
+        self.running_since = None  # from now on
         self.process.kill()
         await self._gone()
+
+    def terminate(self):
+        """SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def gone(self, patience):
+        """Its exit code, when it has ended by itself and all that it told has been read. Raises TimeoutError."""
+        async with asyncio.timeout(patience):
+            await self._gone()
+        return self.process.returncode
+
+    def when(self, kind):
+        """When it told such an event last; None when it has not."""
+        return next((event["at"] for event in reversed(self.told) if event["event"] == kind), None)
 
     async def _gone(self):
         await self.process.wait()
         await self._reading
-        self.is_stopped = False
+        self.is_stopped, self.running_since = False, None
 
     def stop(self):
         """It stands still, its connections open: to the others it is a partition, to itself no time passes."""

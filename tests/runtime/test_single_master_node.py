@@ -67,6 +67,19 @@ class Three:
         return next(node for node in self.nodes.values() if node is not leader)
 
 
+class Running:
+    """A node that runs already, as an asynchronous context manager."""
+
+    def __init__(self, node):
+        self.node = node
+
+    async def __aenter__(self):
+        return self.node
+
+    async def __aexit__(self, *error):
+        return await self.node.__aexit__(*error)
+
+
 async def test_a_write_is_applied_everywhere_and_read_at_every_level(tmp_path):
     """Quorum writes, and reads of the four levels."""
     async with Three(tmp_path) as three:
@@ -210,6 +223,72 @@ async def test_leadership_is_handed_over():
         assert transferred.name == follower.name
         await leader.wait_until(lambda: leader.leader == follower.name, "that it knows")
         assert leader.role is Role.FOLLOWER
+
+
+async def test_a_leader_that_is_stopped_hands_over_first():
+    """To whoever is furthest: when it is gone another one leads already, and has lost nothing."""
+    async with Three() as three:
+        leader = await three.leader()
+        behind, ahead = (node for node in three.nodes.values() if node is not leader)
+        leader.block(behind.name)
+        await leader.wait_until(lambda: all(peer.name != behind.name for peer in leader.core.up()), "its absence")
+        await leader.put("k", 1)
+        term = leader.term
+        assert await leader.stop() == ahead.name
+        assert ahead.role is Role.LEADER
+        assert ahead.term == term + 1
+        assert ahead.get("k") == 1
+        assert await leader.stop() is None  # closed already
+
+
+async def test_leaving_a_node_in_good_order_hands_over_and_an_error_does_not():
+    """``async with`` ends by `stop`; what went wrong in it ends the node at once."""
+    async with Three() as three:
+        leader = await three.leader()
+        term, others = leader.term, [node for node in three.nodes.values() if node is not leader]
+        handed = []
+        hand_over = leader.hand_over
+        leader.hand_over = lambda timeout=None: handed.append(timeout) or hand_over(timeout)
+        with pytest.raises(ZeroDivisionError):
+            async with Running(leader):
+                raise ZeroDivisionError
+        assert not handed
+        for node in others:
+            await node.wait_until(lambda node=node: node.leader not in {"", leader.name}, "another leader")
+        assert others[0].term > term
+        follower = next(node for node in others if node.role is Role.FOLLOWER)
+        async with Running(follower):
+            pass
+        assert follower._driver is None
+
+
+async def test_there_is_not_always_somebody_to_hand_over_to():
+    """A follower, a primary that people appointed, and a leader without a quorum hand nothing over, at once."""
+    async with Three() as three:
+        leader = await three.leader()
+        others = [node for node in three.nodes.values() if node is not leader]
+        assert await others[0].hand_over() is None
+        for node in others:
+            await node.close()
+        await leader.wait_until(lambda: not leader.core.up(), "that they are gone")
+        assert await leader.hand_over() is None
+    async with Three(failover="manual") as three:
+        primary = await three.leader()
+        await primary.put("k", 1, ack="all")
+        assert await primary.hand_over() is None
+        assert primary.role is Role.PRIMARY
+
+
+async def test_whoever_does_not_take_over_in_time_keeps_nobody_from_stopping():
+    """The wait is bounded; who was not stopped after all leads on, and takes writes again."""
+    async with Three() as three:
+        leader = await three.leader()
+        for node in three.nodes.values():
+            node.core.promotion.take_over = lambda *_: None
+        assert await leader.hand_over(timeout=0.02) is None
+        assert leader.role is Role.LEADER
+        assert (await leader.put("k", 1)).applied
+        assert await leader.hand_over() is None  # within an election timeout
 
 
 async def test_the_client_port_redirects_and_reads_at_a_level():
