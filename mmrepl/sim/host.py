@@ -33,6 +33,9 @@ class Died(Exception):
     """The host was told to die at this effect."""
 
 
+ROUNDS_MAX = 10_000
+"""A core that has effects so many times in one turn will always have more: that is a defect, and no work."""
+
 CoreT = TypeVar("CoreT", bound=HostedCore)
 
 
@@ -210,7 +213,7 @@ class SimHost(ABC, Generic[CoreT]):
 
     def _take_turn(self, core: CoreT) -> None:
         now, wall = self.clock.monotonic_ms(), self.clock.wall_ms()
-        while True:
+        for _ in range(ROUNDS_MAX):
             effects = core.ready(now, wall, may_persist=self._committing is None)
             if effects.persist is not None:
                 self._commit(effects.persist)
@@ -226,6 +229,8 @@ class SimHost(ABC, Generic[CoreT]):
             # Unless something came of it, the core has nothing to add; where it has more to send, it says so by a time.
             if not effects or not (self._turn_due or effects.close or effects.wake_at == now):
                 break
+        else:
+            raise AssertionError(f"{self.name} does not come to rest: after {ROUNDS_MAX} rounds still {effects}")
         self.looked()
         if effects.wake_at is not None:
             self._set_timer(effects.wake_at)

@@ -249,10 +249,10 @@ class Tenure:
             progress.sent(message.prev_index + len(message.bodies), size)
             progress.commit_told = message.commit
             due = False
-        if due or (progress.commit_told < min(core.committed, progress.next - 1) and self._has_news()):
-            if progress.next <= core.log.start:
+        if progress.next <= core.log.start:  # it needs a snapshot, and has to take first what is under way
+            if due:
                 self._heartbeat(peer, progress)
-                return
+        elif due or (progress.commit_told < min(core.committed, progress.next - 1) and self._has_news()):
             key = (-progress.next, self.round)
             message = made.get(key)
             if message is None:

@@ -11,7 +11,7 @@ from mmrepl.single_master.options import Role
 from mmrepl.single_master.snapshot import Capture, begin, decode_head, decode_piece, fill, head_of
 from mmrepl.single_master.state import State
 from mmrepl.types import DEFAULT_LIMITS
-from mmrepl.wire.single_master import Append, Chunk
+from mmrepl.wire.single_master import Append, Appended, Chunk
 from tests.single_master.bench import Bench, contents
 from tests.single_master.test_paper import messages, slow
 from tests.single_master.test_sessions import write
@@ -34,6 +34,28 @@ def test_a_follower_away_longer_than_the_log_gets_a_snapshot():
     bench["c"].crash(power=True)
     bench["c"].start()
     bench.run(500)
+    assert contents(bench["c"].core) == contents(leader.core)
+
+
+def test_a_follower_that_takes_nothing_while_the_log_is_cut_is_left_in_peace():
+    """Its connection is congested: it hears heartbeats and no more, and when there is room it gets a snapshot."""
+    bench = Bench("abc", log_entries=20, log_margin=5)
+    leader = bench.elect("a")
+    bench.run(300)
+    silent = {"b", "c"}
+    bench.filter = lambda source, _, message: not (source in silent and isinstance(message, Appended))
+    link = leader.core.peers["c"].link
+    for value in range(60):
+        leader.put(f"k{value % 13}", value)
+        bench.settle()
+        leader.core.congested(link, congested=True)
+    silent.remove("b")  # its next word commits everything, and the log is cut in that very turn
+    bench.run(200)
+    assert leader.core.tenure.progress["c"].next <= leader.core.log.start
+    silent.clear()
+    leader.core.congested(link, congested=False)
+    bench.run(1_000)
+    assert bench["c"].last_event(Installed) is not None
     assert contents(bench["c"].core) == contents(leader.core)
 
 
