@@ -75,7 +75,7 @@ class Asking(Hosting[SingleMaster]):
                     confirmed=0,
                     wanted=1,
                 ) from None
-            raise Unavailable(f"{what}: no answer within {timeout:g} s") from None
+            raise Unavailable(f"{what}: no answer within {timeout:.3g} s") from None
         finally:
             if self._answers.pop(done, None) is not None and not done.done() and self._core is not None:
                 self._core.stop_waiting(done)

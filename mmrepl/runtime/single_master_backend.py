@@ -177,9 +177,9 @@ class SingleMasterBackend(KeeperBackend):
         del since, timeout_ms
         raise UsageError("a node of single-master mode tells no changes yet: they are of multi-master mode")
 
-    def remove(self, who: str) -> None:
-        """Propose that *who* is no member any more; the change shows in the members when it is committed."""
-        self._node.propose_removal(who)
+    def remove(self, who: str) -> asyncio.Future[int]:
+        """Done, with the index of the change, when *who* is no member any more."""
+        return asyncio.ensure_future(self._node.change_members(remove=(who,)))
 
 
 class Operator:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from attrs import evolve
 
-from mmrepl.errors import MmreplError
+from mmrepl.errors import MembersChanging, MmreplError
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import LastWriterWins, Resolver
 from mmrepl.runtime.hosting import Outside
@@ -426,23 +426,31 @@ class SingleMasterNode(Asking):
         remove: Sequence[str] = (),
         timeout: float | None = None,
     ) -> int:
-        """Add voters, add learners, remove members; returns the index of the change. See `SingleMaster`."""
-        return int(
-            (
-                await self._ask(
-                    lambda token: self.core.change_members(
-                        self._clock.monotonic_ms(),
-                        self._clock.wall_ms(),
-                        token=token,
-                        add=tuple(add),
-                        learners=tuple(learners),
-                        remove=tuple(remove),
-                    ),
-                    timeout,
-                    "the change of members",
-                )
-            ).index
-        )
+        """
+        Add voters, add learners, remove members, all in one; returns the index of the change. See `SingleMaster`.
+
+        Waits while another change, or the first entry of a new leader, is not committed yet: for *timeout* seconds, by
+        default as long as for an acknowledgement. Raises MembersChanging if that is not enough: nothing was changed.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (self.options.ack_timeout_ms / 1000 if timeout is None else timeout)
+
+        def begin(token: object) -> None:
+            self.core.change_members(
+                self._clock.monotonic_ms(), self._clock.wall_ms(), token=token, add=tuple(add),
+                learners=tuple(learners), remove=tuple(remove),
+            )  # fmt: skip
+
+        while True:
+            left = None if timeout is None else ends - loop.time()
+            try:
+                return int((await self._ask(begin, left, "the change of members")).index)
+            except MembersChanging as changing:
+                try:
+                    async with asyncio.timeout_at(ends):
+                        await self._waiting.news()
+                except TimeoutError:
+                    raise changing from None
 
     def branches(self) -> list[BranchInfo]:
         """What was cut off this node's log and is kept, oldest first."""
@@ -487,8 +495,3 @@ class SingleMasterNode(Asking):
     def members(self) -> list[dict[str, Any]]:
         """One row a member, this node first."""
         return single_master_members(self)
-
-    def propose_removal(self, who: str) -> None:
-        """Propose that *who* is no member any more, without waiting. Raises NotPrimary, UsageError."""
-        self.core.change_members(self._clock.monotonic_ms(), self._clock.wall_ms(), token=object(), remove=(who,))
-        self._wake()

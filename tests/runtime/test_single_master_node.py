@@ -12,6 +12,7 @@ from mmrepl.errors import (
     ClosedError,
     InvalidKey,
     LeadershipLost,
+    MembersChanging,
     NotPrimary,
     PromotionRefused,
     StoreForeign,
@@ -289,6 +290,49 @@ async def test_whoever_does_not_take_over_in_time_keeps_nobody_from_stopping():
         assert leader.role is Role.LEADER
         assert (await leader.put("k", 1)).applied
         assert await leader.hand_over() is None  # within an election timeout
+
+
+async def test_members_may_be_changed_as_soon_as_somebody_leads(tmp_path):
+    """Before the leader has committed anything a change has to wait, and does."""
+    begun = []
+
+    def changes(node, event):
+        if event.role is Role.LEADER and not begun:
+            gone = next(name for name in NAMES if name != node.name)
+            begun.append(
+                (node.core.tenure.has_committed, gone, asyncio.ensure_future(node.change_members(remove=[gone])))
+            )
+
+    three = Three(tmp_path)
+    for name in NAMES:
+        node = three.make(name)
+        node.on_role(lambda event, node=node: changes(node, event))
+    three.make = lambda name, **_: three.nodes[name]
+    async with three:
+        leader = await three.leader()
+        [(had_committed, gone, changing)] = begun
+        assert not had_committed
+        assert await changing > 1
+        assert gone not in leader.core.history.current.voters
+
+
+async def test_a_change_waits_for_the_one_before_it_as_long_as_it_may():
+    """Then it is refused by name, nothing having been done; if the first is committed in time, it takes place."""
+    async with Three(election_ms=(5_000, 10_000)) as three:
+        leader, *others = three.nodes.values()
+        await leader.wait_until(lambda: len(leader.core.up()) == 2, "that all are there")
+        await leader.promote()
+        await leader.put("k", 1)
+        for node in others:
+            leader.block(node.name)
+        first = asyncio.ensure_future(leader.change_members(remove=["lima"]))
+        await asyncio.sleep(0)  # it is begun
+        with pytest.raises(MembersChanging):
+            await leader.change_members(remove=["tokyo"], timeout=0.02)
+        second = asyncio.ensure_future(leader.change_members(remove=["tokyo"]))
+        leader.unblock()
+        assert await first < await second
+        assert leader.core.history.current.voters == ("paris",)
 
 
 async def test_the_client_port_redirects_and_reads_at_a_level():

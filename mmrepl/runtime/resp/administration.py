@@ -15,11 +15,11 @@ from mmrepl.wire.resp import OK, bulk
 NAME_CHARACTERS_MAX = 200
 
 
-@command("MM.REMOVE member", group="cluster", flags="admin", words=(2, 2))
+@command("MM.REMOVE member", group="cluster", flags="admin blocking", words=(2, 2))
 def remove(session: Session, words: Command) -> Answer:
     """Take a member out of the cluster, or give up an address that never answered. What it wrote stays."""
-    session.backend.remove(words[1].decode())
-    return OK
+    removing = session.backend.remove(words[1].decode())
+    return OK if removing is None else Pending(removing, lambda _: OK)
 
 
 @command("MM.BACKUP name", group="server", flags="admin blocking", words=(2, 2))

@@ -246,8 +246,12 @@ class Backend(Protocol):
     def unblock(self, peer: str | None) -> None:
         """Let *peer* in again; None: everybody."""
 
-    def remove(self, who: str) -> None:
-        """Take a member out, or give up an address that was expected. Raises UsageError when there is neither."""
+    def remove(self, who: str) -> asyncio.Future[int] | None:
+        """
+        Take a member out, or give up an address that was expected; None: it is done already, else when the future is.
+
+        Raises UsageError when there is neither.
+        """
 
     def backup(self, name: str) -> asyncio.Future[str]:
         """
