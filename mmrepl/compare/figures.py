@@ -76,7 +76,7 @@ def figures(run: RunRecord) -> Figures:
     """All figures of a run. Cost: reads times the acknowledged writes of their key."""
     writes = [record for record in run.records if record.kind == "write"]
     reads = [record for record in run.records if record.kind == "read"]
-    useful = sum(record.size_bytes for record in writes if record.outcome == "ok")
+    useful = sum(record.size_bytes for record in writes if record.outcome == "ok" and not record.wrote_nothing)
     parted = [record for record in writes if _while_parted(run, record)]
     return Figures(
         mode=run.mode,
@@ -125,7 +125,8 @@ def _while_parted(run: RunRecord, record: Record) -> bool:
 
 
 def _acknowledged(run: RunRecord) -> list[Record]:
-    return [record for record in run.records if record.kind == "write" and record.outcome == "ok"]
+    """Writes that were answered for, and wrote something."""
+    return [r for r in run.records if r.kind == "write" and r.outcome == "ok" and not r.wrote_nothing]
 
 
 def lost(run: RunRecord) -> list[Record]:
@@ -144,7 +145,7 @@ def overwritten_unseen(run: RunRecord) -> list[Record]:
     at_end = {key: frozenset().union(*siblings) for key, siblings in run.final.items()}
     meant: dict[str, list[Record]] = defaultdict(list)
     for record in run.records:
-        if record.kind == "write" and record.outcome != "refused" and record.item is None:
+        if record.kind == "write" and not record.wrote_nothing and record.item is None:
             meant[record.key].append(record)
     return [
         record

@@ -290,7 +290,7 @@ class RealWorld:
         if items is None:
             found = await node.ask("MM.DEL", key, *given, who="clients")
             if found is None:
-                return Answer("refused", "absent", node.name)
+                return Answer("ok", node=node.name)  # it was not there
         else:
             packed = msgspec.msgpack.encode(items)
             found = await node.ask("MM.PUT", key, packed, *given, "PACKED", who="clients")

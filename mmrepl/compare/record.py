@@ -49,7 +49,8 @@ class Record:
     One call of one client. Times are milliseconds since the run began.
 
     *shows*: the items that a read showed; *item*: the one that a write added, *writes*: all that it wrote (None: a
-    deletion). *outcome* ``refused``: certainly not done; ``unknown``: no answer, or one that could not know.
+    deletion). *outcome* ``refused``: certainly not done; ``unknown``: no answer, or one that could not know. A deletion
+    that found nothing to delete is accepted, and has no *mark*: there is nothing of it that could be lost.
     """
 
     client: int
@@ -68,6 +69,11 @@ class Record:
     position: Position | None = None  # of the answering node, at the answer to a read
     mark: Mark | None = None
     size_bytes: int = 0  # of the value, encoded
+
+    @property
+    def wrote_nothing(self) -> bool:
+        """Whether it certainly left no trace: it was refused, or was a deletion of what is not there."""
+        return self.outcome == "refused" or (self.outcome == "ok" and self.mark is None)
 
 
 @frozen

@@ -56,6 +56,22 @@ def test_a_right_run_has_nothing_to_be_ashamed_of():
     assert found.siblings_left == 0
 
 
+def test_a_deletion_that_found_nothing_is_accepted_and_cannot_be_lost():
+    """It wrote nothing: it is no loss, it removed no item of others, and it carried no useful byte."""
+    nothing = write(None, 8, 9, None, client=2)
+    before = right()
+    after = run(*before.records, nothing, final=["x"], survived=[ONE, TWO])
+    found = figures(after)
+    assert (found.whole.ok, found.whole.refused, found.lost) == (3, 0, 0)
+    assert found.broken.total == 0
+    assert found.overwritten_unseen == 1  # "y", which this deletion has not removed
+    assert nothing.wrote_nothing
+    assert write("z", 8, 9, None, outcome="refused").wrote_nothing
+    assert not write("z", 8, None, None, outcome="unknown").wrote_nothing
+    after.sent_bytes = before.sent_bytes = 100
+    assert figures(after).bytes_per_useful == figures(before).bytes_per_useful
+
+
 def test_an_acknowledged_write_without_a_trace_is_lost():
     """And a refused one is not."""
     found = figures(run(write("x", 0, 1, ONE), write("y", 2, 3, TWO, outcome="refused"), final=[""]))

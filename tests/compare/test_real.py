@@ -13,7 +13,7 @@ NODES = ("paris", "tokyo", "lima")
 @pytest.mark.timeout(60)
 def test_a_short_run_as_processes():
     """Three seconds: the partition is made and healed, clients were answered, and no acknowledged write was lost."""
-    work = Workload(duration_ms=3_000, pause_ms=60, clients_a_node=1, keys=6, deletes=0.0)
+    work = Workload(duration_ms=3_000, pause_ms=60, clients_a_node=1, keys=6, deletes=3.0)
     one = compare_real(*chosen(["callback"]), work, Script.parse("600 isolate, 1800 heal"), NODES, 1)
     figures, run = one.figures, one.run
     assert {"isolate", "heal"} <= {event.kind for event in run.events}
@@ -25,4 +25,5 @@ def test_a_short_run_as_processes():
     assert set(run.nodes) == set(NODES)
     assert len(run.isolated) == 1
     assert figures.cut_off.refused == 0
+    assert any(record.outcome == "ok" and record.wrote_nothing for record in run.records)  # deletions of what is not there
     assert figures.overwritten_unseen == 0
