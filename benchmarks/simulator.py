@@ -26,15 +26,14 @@ WARM_UP = 1_000_000_007
 
 def run(first: int, seeds: int, duration_ms: int, faults: bool) -> Reading:
     """So many seeds, one after the other."""
-    from mmrepl.sim import Options, run_seed
-    from mmrepl.sim.workers import spare_garbage_collection
+    from mmrepl.sim import Options
+    from mmrepl.sim.batch import guarded
 
     options = Options(nodes=NODES, operations=OPERATIONS, duration_ms=duration_ms, faults=None if faults else ())
-    run_seed(WARM_UP, options)
+    guarded(WARM_UP, options)
     settle()
-    spare_garbage_collection()  # as the processes of a batch do
     begun = time.process_time()
-    outcomes = [run_seed(seed, options) for seed in range(first, first + seeds)]
+    outcomes = [guarded(seed, options) for seed in range(first, first + seeds)]
     seconds = time.process_time() - begun
     virtual_ms = sum(outcome.virtual_ms for outcome in outcomes)
     return {

@@ -18,7 +18,7 @@ from attrs import define, field
 from mmrepl.sim.catalogue import Level
 from mmrepl.sim.kinds import Judged, Kind, World, kind_of
 from mmrepl.sim.mix import Options
-from mmrepl.sim.workers import spread
+from mmrepl.sim.workers import spread, tidied_up_afterwards
 
 
 @define
@@ -110,7 +110,8 @@ class Batch:
 
 def guarded(seed: int, options: World) -> Judged:
     """Run a seed; what a core raises is a violation as well."""
-    return kind_of(options).judge(seed, options)
+    with tidied_up_afterwards():
+        return kind_of(options).judge(seed, options)
 
 
 def judged(task: tuple[int, World]) -> Judged:
