@@ -99,7 +99,7 @@ class Hearsay:
         assert peer.link is not None
         vector = self._core.local.durable_vector
         peer.told, peer.told_ms, peer.told_view = vector, now_ms, self._core.members.view
-        needs_acks = len(self._core.members.names()) - 1 > sum(1 for _ in self._core.up())
+        needs_acks = len(self._core.members.names()) - 1 > len(self._core.up())
         digest = Digest(to_wire(vector), self._core.members.view, wall_ms, want=want, needs_acks=needs_acks)
         if digest != self._said:  # else the same object, so that a host encodes it once
             self._said = digest

@@ -13,7 +13,7 @@ what they cost are told in docs/design/0002-gossip.md.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
@@ -87,6 +87,7 @@ class MultiMaster:
 
     def __init__(self, local: LocalCore, rng: Rng, options: Options, meta: dict[str, bytes], now_ms: int) -> None:
         self.local = local
+        self.limits: Limits = local.store.limits
         self.options = options
         self._rng = rng
         self.instance = rng.getrandbits(63)
@@ -109,7 +110,7 @@ class MultiMaster:
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)  # why connections were refused or lost, latest last
         self.blocked: set[str] = set()  # names kept away, for drills
         self._links: dict[int, Link] = {}
-        self._up: list[Peer] | None = None  # remembered until a link comes or goes
+        self._up: tuple[Peer, ...] | None = None  # remembered until a link comes or goes
         self._send: list[Envelope] = []
         self._close: list[tuple[int, str]] = []
         self._notify: list[object] = []
@@ -123,11 +124,6 @@ class MultiMaster:
         self._wall_ms = 0  # as it was told last
         self._watermark = VersionVector()
         self._view_changed()
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of the store."""
-        return self.local.store.limits
 
     # -- verbs of the host: writing
 
@@ -346,11 +342,11 @@ class MultiMaster:
         """Whether a connected member has everything that this node has, durably."""
         return any(peer.known.descends(self.local.store.version) for peer in self.up())
 
-    def up(self) -> Iterator[Peer]:
-        """Peers with a connection, in order of their names."""
+    def up(self) -> Sequence[Peer]:
+        """Peers with a connection, in order of their names: as it is now, whatever comes or goes meanwhile."""
         if self._up is None:
-            self._up = [peer for _, peer in sorted(self.peers.items()) if peer.link is not None]
-        return iter(self._up)
+            self._up = tuple(peer for _, peer in sorted(self.peers.items()) if peer.link is not None)
+        return self._up
 
     def is_up(self, link: int) -> bool:
         """Whether the connection is through its hello, and the one to its peer."""
@@ -391,10 +387,10 @@ class MultiMaster:
                 self._refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
         for _, peer in sorted(self.peers.items()):
             self.transfers.expire(peer, now_ms)
-        for peer in list(self.up()):
+        for peer in self.up():
             if peer.detector.silent_ms(now_ms) > SILENCE_MS and peer.link is not None:
                 self._refuse(self._links[peer.link], Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
-        self.puller.tick(list(self.up()), now_ms, wall_ms)
+        self.puller.tick(self.up(), now_ms, wall_ms)
         self.look_at_clocks(now_ms)
         self._forget_what_is_stable()
         if self.rejoin.carried:
@@ -409,7 +405,7 @@ class MultiMaster:
 
     def _lacks_nothing(self) -> bool:
         version = self.local.store.version
-        peers = list(self.up())
+        peers = self.up()
         return bool(peers) and all(version.descends(peer.known) or peer.fruitless >= FRUITLESS for peer in peers)
 
     def _forget_what_is_stable(self) -> None:

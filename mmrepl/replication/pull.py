@@ -181,7 +181,7 @@ class Puller:
         peer.lacking_since = None
         self._want(peer)
 
-    def tick(self, peers: list[Peer], now_ms: int, wall_ms: int) -> None:
+    def tick(self, peers: Iterable[Peer], now_ms: int, wall_ms: int) -> None:
         """Once a gossip tick: retry what is held, give up a pull that stands still, ask whoever has what we lack."""
         self.retry(peers, wall_ms)
         tick = self._limits.gossip_tick_ms

@@ -69,6 +69,7 @@ class SimHost(ABC, Generic[CoreT]):
         self._dialler = Dialler(self)
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._turn_due = False
+        self._has_news = False  # whether anything happened since the last turn
         self._timer_ms: int | None = None
         self._committing: Persist | None = None
         self._writing = False  # a record is written and not synced
@@ -186,16 +187,16 @@ class SimHost(ABC, Generic[CoreT]):
     # -- turns
 
     def _wake(self) -> None:
+        self._has_news = True
         if not self._turn_due:
             self._turn_due = True
             self.stage.world.after(0, self._turn, self.life)
 
     def _turn(self, life: int) -> None:
-        if life != self.life or self.core is None:
-            self._turn_due = False
-            return
         self._turn_due = False
-        if not self.paused:
+        # A commit that came to its end within a turn was seen to there: then nothing is left, but for a process that
+        # is slow, which throws its dice in each turn.
+        if life == self.life and self.core is not None and not self.paused and (self._has_news or self.slow_ms):
             self._dying(self._take_turn, self.core)
 
     def _dying(self, action: Callable[..., None], *arguments: Any) -> None:
@@ -214,6 +215,7 @@ class SimHost(ABC, Generic[CoreT]):
     def _take_turn(self, core: CoreT) -> None:
         now, wall = self.clock.monotonic_ms(), self.clock.wall_ms()
         for _ in range(ROUNDS_MAX):
+            self._has_news = False
             effects = core.ready(now, wall, may_persist=self._committing is None)
             if effects.persist is not None:
                 self._commit(effects.persist)
@@ -227,7 +229,7 @@ class SimHost(ABC, Generic[CoreT]):
                 self._step()
                 self.notified(event)
             # Unless something came of it, the core has nothing to add; where it has more to send, it says so by a time.
-            if not effects or not (self._turn_due or effects.close or effects.wake_at == now):
+            if not effects or not (self._has_news or effects.close or effects.wake_at == now):
                 break
         else:
             raise AssertionError(f"{self.name} does not come to rest: after {ROUNDS_MAX} rounds still {effects}")
