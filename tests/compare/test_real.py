@@ -25,5 +25,6 @@ def test_a_short_run_as_processes():
     assert set(run.nodes) == set(NODES)
     assert len(run.isolated) == 1
     assert figures.cut_off.refused == 0
-    assert any(record.outcome == "ok" and record.wrote_nothing for record in run.records)  # deletions of what is not there
+    # A deletion of what is not there is accepted, and writes nothing.
+    assert any(record.outcome == "ok" and record.wrote_nothing for record in run.records)
     assert figures.overwritten_unseen == 0

@@ -158,26 +158,32 @@ def state_machine_safety(history: LogHistory) -> list[Violation]:
 
 
 def leader_completeness(history: LogHistory) -> list[Violation]:
-    """A new leader's log holds every entry that was committed before, by anybody."""
+    """
+    A leader's log holds every entry that was committed in an earlier term, by anybody.
+
+    In which term, the last entry that was committed with it tells. A leader of an old term that wins late, and does
+    not know that there is a newer one, may lack what that one has committed.
+    """
     if not history.elected:
         return []
     found: list[Violation] = []
-    committed: dict[int, Entry] = {}
+    committed: dict[int, tuple[Entry, int]] = {}
     for event, logs in _replay(history):
         if isinstance(event, Committed):
             log = logs[event.node]
             index = event.index
+            in_term = log.term_at(index) or 0
             while index > log.start and index not in committed:
                 entry = log.at(index)
                 if entry is not None:
-                    committed[index] = entry
+                    committed[index] = entry, in_term
                 index -= 1
         elif isinstance(event, Led):
             log = logs[event.node]
             lacking = [
                 index
-                for index, entry in committed.items()
-                if index > log.start and entry[0] < event.term and log.at(index) != entry
+                for index, (entry, in_term) in committed.items()
+                if index > log.start and in_term < event.term and log.at(index) != entry
             ]
             if lacking:
                 text = f"{event.node} leads in term {event.term} without committed entry {min(lacking)}"

@@ -187,6 +187,11 @@ class LogNode(SimHost[SingleMaster]):
         self.cluster.history.add(Acknowledged(self.cluster.world.now_ms, self.name, index, term, ack))
         self.note("acked", index, term, ack)
 
+    def put_back(self, copy: Any, doubt: str | None) -> None:
+        """What it promised since the copy was made is forgotten: it will be another one when it is opened."""
+        super().put_back(copy, doubt)
+        self.identity = None
+
     def wiped(self) -> None:
         """Nothing is left."""
         super().wiped()

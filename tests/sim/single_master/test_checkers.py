@@ -74,6 +74,16 @@ def test_what_is_planted_is_found(checker):
     assert checker in judged(PLANTED[checker])
 
 
+def test_who_wins_an_old_term_late_may_lack_what_a_newer_one_committed():
+    """Only what was committed in an earlier term has to be in the log of a leader."""
+    late = [
+        opened("a"), opened("b"), opened("c"), Logged(1, "a", 1, ((1, 11),)), Led(2, "a", 3, 1),
+        Logged(3, "a", 2, ((3, 32),)), Committed(4, "a", 2),
+    ]  # fmt: skip
+    assert "leader_completeness" not in judged([*late, Led(5, "b", 2, 0)])
+    assert "leader_completeness" in judged([*late, Led(5, "b", 4, 0)])
+
+
 def test_an_acknowledged_quorum_write_must_not_even_be_a_branch():
     """It has to be in the log at the end."""
     events = [Acknowledged(5, "a", 2, 1, "quorum") if event == Acknowledged(5, "a", 2, 1, "async") else event

@@ -22,6 +22,8 @@ STORIES = {
     ("automatic", 45): "a quorum was taken away by an operator who removed one while another had forgotten",
     ("automatic", 50106): "world: a second vote was taken away before it was seen that the first had rotted away",
     ("automatic", 601911): "who needed a snapshot and took nothing was sent heartbeats for ever, in one turn",
+    ("automatic", 621095): "judge: who won an old term late was said to lack what a newer one had committed",
+    ("automatic", 622739): "world: a vote was taken away before a restored disk was known to have forgotten its own",
     ("manual", 1685): "a snapshot came before it was shown where the logs part, and acknowledged writes had no branch",
     ("manual", 4042): "judge: what a node had put on its disk in the moment of its death was not in its history",
     ("manual", 4084): "a retry was answered at any level of acknowledgement as soon as the first attempt was applied",
