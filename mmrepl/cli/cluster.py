@@ -112,7 +112,7 @@ def remove(
     with Remote(reach) as remote:
         remote.remove(member)
         found = remote.members()
-    names = [str(row["name"] or row["address"]) for row in found]
+    names = [str(row["name"] or row["address"]) for row in found if row.get("role") != "no member"]
     if answer.json:
         output.document({"removed": member, "members": found})
     else:

@@ -126,6 +126,11 @@ def test_what_the_primary_alone_can_do_may_be_asked_of_any_node(at):
     assert [row["name"] for row in removed.json["members"] if row["role"] != "no member"] == ["paris"]
 
 
+def test_who_was_removed_is_not_told_as_a_member(at):
+    """Though it may still be connected."""
+    assert "tokyo is taken out; there are paris\n" in at("remove", "tokyo").out
+
+
 def test_backup_and_verify(at, run, tmp_path):
     """A running node copies its file, and the copy is sound; its own file is in use."""
     at("put", "k", "1")
