@@ -48,7 +48,13 @@ from mmrepl.sim.rules import (
     siblings_text,
     value_at,
 )
-from mmrepl.sim.sessions import monotonic_reads, monotonic_writes, read_your_writes, writes_follow_reads
+from mmrepl.sim.sessions import (
+    include,
+    monotonic_reads,
+    monotonic_writes,
+    read_your_writes,
+    writes_follow_reads,
+)
 from mmrepl.types import NodeId
 
 Checker: TypeAlias = Callable[[History], list[Violation]]
@@ -111,7 +117,7 @@ def one_content(history: History) -> list[Violation]:
     told: dict[Dot, Content] = {}
     written: dict[Dot, set[Content]] = {}
     found: list[Violation] = []
-    for event in history.events:
+    for event in history.among(Wrote, Applied):
         if isinstance(event, Wrote):
             written.setdefault(event.dot, set()).add((event.place, event.stamp, event.payload))
         elif isinstance(event, Applied):
@@ -131,7 +137,7 @@ def minted_once(history: History) -> list[Violation]:
     """A dot that somebody was told of, who may give its context back, is never minted again."""
     answered: set[Dot] = set()
     found: list[Violation] = []
-    for event in history.events:
+    for event in history.among(Answered, Acknowledged, Wrote):
         if isinstance(event, Answered | Acknowledged):
             answered.add(event.dot)
         elif isinstance(event, Wrote) and event.dot in answered:
@@ -144,47 +150,54 @@ def contiguous_logs(history: History) -> list[Violation]:
     """A node applies the operations of an origin one after the other, without a gap and none twice."""
     found: list[Violation] = []
     heads: dict[str, dict[NodeId, int]] = {}
-    for event in history.events:
-        if isinstance(event, Became | Jumped):
-            heads[event.node] = dict(event.version)
-        elif isinstance(event, Applied | Wrote):
-            origin = event.origin if isinstance(event, Applied) else event.dot.origin
-            first, last = (event.first, event.last) if isinstance(event, Applied) else (event.dot.counter,) * 2
-            head = heads.setdefault(event.node, {}).get(origin, 0)
-            if first != head + 1:
-                text = f"applied {origin}:{first} after {origin}:{head}"
-                found.append(Violation("contiguous_logs", text, event.at_ms, event.node))
-            heads[event.node][origin] = last
+    for event in history.among(Applied, Wrote, Became, Jumped):
+        if isinstance(event, Applied):
+            origin, first, last = event.origin, event.first, event.last
+        elif isinstance(event, Wrote):
+            origin, first = event.dot
+            last = first
+        else:
+            if isinstance(event, Became | Jumped):
+                heads[event.node] = dict(event.version.counters)
+            continue
+        ours = heads.setdefault(event.node, {})
+        head = ours.get(origin, 0)
+        if first != head + 1:
+            text = f"applied {origin}:{first} after {origin}:{head}"
+            found.append(Violation("contiguous_logs", text, event.at_ms, event.node))
+        ours[origin] = last
     return found
 
 
 def vectors_grow(history: History) -> list[Violation]:
     """What a node has never shrinks: over a snapshot not at all, over a restart by no more than was not yet durable."""
     found: list[Violation] = []
-    now: dict[str, VersionVector] = {}
+    now: dict[str, dict[NodeId, int]] = {}
     durable: dict[str, VersionVector] = {}
     excused: set[str] = set()
     for event in history.events:
-        if isinstance(event, Forgiven):
-            excused.add(event.node)
-        elif isinstance(event, Persisted):
+        if isinstance(event, Persisted):
             durable[event.node] = event.version
+        elif isinstance(event, Applied):
+            include(now, event.node, event.origin, event.last)
+        elif isinstance(event, Wrote):
+            include(now, event.node, *event.dot)
+        elif isinstance(event, Forgiven):
+            excused.add(event.node)
         elif isinstance(event, Jumped):
-            if not event.version.descends(now.get(event.node, EMPTY)):
-                text = f"a snapshot took it from {now[event.node]} back to {event.version}"
+            before = VersionVector(now.get(event.node, {}))
+            if not event.version.descends(before):
+                text = f"a snapshot took it from {before} back to {event.version}"
                 found.append(Violation("vectors_grow", text, event.at_ms, event.node))
-            now[event.node] = event.version
+            now[event.node] = dict(event.version.counters)
         elif isinstance(event, Became):
             floor = durable.get(event.node, EMPTY)
             if event.why != "started over" and event.node not in excused and not event.version.descends(floor):
                 text = f"had {floor} on disk and came back with {event.version}"
                 found.append(Violation("vectors_grow", text, event.at_ms, event.node))
             excused.discard(event.node)
-            now[event.node] = durable[event.node] = event.version
-        elif isinstance(event, Applied | Wrote):
-            origin = event.origin if isinstance(event, Applied) else event.dot.origin
-            last = event.last if isinstance(event, Applied) else event.dot.counter
-            now[event.node] = now.get(event.node, EMPTY).including(Dot(origin, last))
+            durable[event.node] = event.version
+            now[event.node] = dict(event.version.counters)
     return found
 
 
@@ -193,29 +206,29 @@ def causal_order(history: History) -> list[Violation]:
     found: list[Violation] = []
     before: dict[Dot, VersionVector] = {}
     now: dict[str, dict[NodeId, int]] = {}
-    for event in history.events:
-        if isinstance(event, Became):
-            now[event.node] = dict(event.version)
-        elif isinstance(event, Jumped):
-            now[event.node] = dict(event.version)
-            for origin, last in event.version.items():
-                lacking = event.version.lacks(before.get(Dot(origin, last), EMPTY))
-                if lacking:
-                    text = f"a snapshot brought {origin}:{last} without {lacking_text(lacking)}"
-                    found.append(Violation("causal_order", text, event.at_ms, event.node))
-        elif isinstance(event, Wrote):
-            before[event.dot] = event.before
-            now.setdefault(event.node, {})[event.dot.origin] = event.dot.counter
-        elif isinstance(event, Applied):
+    for event in history.among(Applied, Wrote, Became, Jumped):
+        if isinstance(event, Applied):
             vector = now.setdefault(event.node, {})
             for counter in range(event.first, event.last + 1):
-                needs = before.get(Dot(event.origin, counter), EMPTY)
+                needs = before.get(Dot(event.origin, counter), EMPTY).counters
                 missing = {o: (vector.get(o, 0) + 1, n) for o, n in needs.items() if n > vector.get(o, 0)}
                 missing.pop(event.origin, None)
                 if missing:
                     text = f"applied {event.origin}:{counter} without {lacking_text(missing)}"
                     found.append(Violation("causal_order", text, event.at_ms, event.node))
                 vector[event.origin] = counter
+        elif isinstance(event, Wrote):
+            before[event.dot] = event.before
+            now.setdefault(event.node, {})[event.dot.origin] = event.dot.counter
+        elif isinstance(event, Became):
+            now[event.node] = dict(event.version.counters)
+        elif isinstance(event, Jumped):
+            now[event.node] = dict(event.version.counters)
+            for origin, last in event.version.items():
+                lacking = event.version.lacks(before.get(Dot(origin, last), EMPTY))
+                if lacking:
+                    text = f"a snapshot brought {origin}:{last} without {lacking_text(lacking)}"
+                    found.append(Violation("causal_order", text, event.at_ms, event.node))
     return found
 
 
@@ -228,7 +241,7 @@ def stamps_rise(history: History) -> list[Violation]:
     found: list[Violation] = []
     stamps: dict[Dot, int] = {}
     highest: dict[str, int] = {}
-    for event in history.events:
+    for event in history.among(Became, Applied, Wrote):
         if isinstance(event, Became):
             own = [s for dot, s in stamps.items() if dot.origin.name == event.node and event.version.covers(dot)]
             highest[event.node] = max(own, default=0)

@@ -4,7 +4,8 @@ What happened, written down for those who judge.
 While a world runs, its nodes note what was written, acknowledged, applied, read and lost. The checkers read nothing
 else. A history from anywhere else, if it can be told in these words, can be judged as well.
 
-Times are milliseconds since the run began; *node* is a name, for the incarnation is part of the dot.
+Times are milliseconds since the run began; *node* is a name, for the incarnation is part of the dot. (Events are
+structs, as messages are: a run notes some two thousand.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar, cast
 
-from attrs import define, field, frozen
+import msgspec
+from attrs import define, field
 
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
@@ -24,8 +26,7 @@ Place: TypeAlias = tuple[str, str]
 """A table and a key."""
 
 
-@frozen
-class Wrote:
+class Wrote(msgspec.Struct, frozen=True, gc=False):
     """A node minted a dot."""
 
     at_ms: int
@@ -39,8 +40,7 @@ class Wrote:
     session: int = 0  # whose write; 0: nobody's, the node made it again (see `mmrepl.replication.rejoin`)
 
 
-@frozen
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True, gc=False):
     """The writer was told that the write is durable at *wanted* members; *holders* are those at which it truly was."""
 
     at_ms: int
@@ -50,8 +50,7 @@ class Acknowledged:
     holders: int
 
 
-@frozen
-class Answered:
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """The writer was answered: it knows the dot and its context, whether or not the write is on any disk."""
 
     at_ms: int
@@ -59,8 +58,7 @@ class Answered:
     dot: Dot
 
 
-@frozen
-class Applied:
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """A node applied operations *first* to *last* of an origin, in this order, after all noted before."""
 
     at_ms: int
@@ -74,8 +72,7 @@ class Applied:
     wall_ms: int | None = None  # what its clock showed
 
 
-@frozen
-class Jumped:
+class Jumped(msgspec.Struct, frozen=True, gc=False):
     """A node joined a snapshot: it has everything up to *version* now."""
 
     at_ms: int
@@ -83,8 +80,7 @@ class Jumped:
     version: VersionVector
 
 
-@frozen
-class Became:
+class Became(msgspec.Struct, frozen=True, gc=False):
     """A node opened its store, or started over: who it is now, and what it has."""
 
     at_ms: int
@@ -94,8 +90,7 @@ class Became:
     why: str = ""  # "opened", "started over", or what made its memory doubtful
 
 
-@frozen
-class Persisted:
+class Persisted(msgspec.Struct, frozen=True, gc=False):
     """What a node has is durable up to *version*."""
 
     at_ms: int
@@ -103,8 +98,7 @@ class Persisted:
     version: VersionVector
 
 
-@frozen
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True, gc=False):
     """A node's process ended."""
 
     at_ms: int
@@ -112,8 +106,7 @@ class Stopped:
     why: str
 
 
-@frozen
-class Forgiven:
+class Forgiven(msgspec.Struct, frozen=True, gc=False):
     """A disk lost what nobody else had: from here on these writes may be missing, and need not."""
 
     at_ms: int
@@ -122,8 +115,7 @@ class Forgiven:
     why: str
 
 
-@frozen
-class Shown:
+class Shown(msgspec.Struct, frozen=True, gc=False):
     """A session read a key."""
 
     at_ms: int
@@ -135,8 +127,7 @@ class Shown:
     payload: bytes | None  # what the resolver made of them
 
 
-@frozen
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """A write was refused, and certainly was not made."""
 
     at_ms: int
@@ -145,16 +136,14 @@ class Refused:
     why: str
 
 
-@frozen
-class Did:
+class Did(msgspec.Struct, frozen=True, gc=False):
     """Something was done to the world: a partition, a crash, a fault."""
 
     at_ms: int
     text: str
 
 
-@frozen
-class Queues:
+class Queues(msgspec.Struct, frozen=True, gc=False):
     """The most that waited at a node, in bytes: early deltas of one peer, and what was sent and had not arrived."""
 
     node: str
@@ -164,25 +153,23 @@ class Queues:
     outbound_limit: int
 
 
-@frozen
-class Final:
+class Final(msgspec.Struct, frozen=True, gc=False):
     """Everything that a node shows at the end."""
 
     node: str
     version: VersionVector
     watermark: VersionVector  # what it took for causally stable
-    siblings: dict[Place, tuple[tuple[Dot, int, bytes | None], ...]] = field(hash=False)
-    payloads: dict[Place, bytes | None] = field(hash=False)
+    siblings: dict[Place, tuple[tuple[Dot, int, bytes | None], ...]]
+    payloads: dict[Place, bytes | None]
 
 
-@frozen
-class Quiet:
+class Quiet(msgspec.Struct, frozen=True, gc=False):
     """After it had become equal: messages that crossed in so many milliseconds, by type, and open connections."""
 
     during_ms: int
     heartbeat_ms: int
     link_count: int
-    messages: dict[str, int] = field(hash=False)
+    messages: dict[str, int]
 
 
 Event: TypeAlias = (
@@ -217,6 +204,10 @@ class History:
     def selects(self, table: str) -> bool:
         """Whether the resolver of *table* only selects, so that a loser may be dropped once it is stable."""
         return table in self.selecting or (self.default_selects and table not in self.keeping)
+
+    def among(self, *kinds: type[Event]) -> list[Event]:
+        """The events of these kinds, in order."""
+        return [event for event in self.events if event.__class__ in kinds]
 
     def writes(self) -> Iterator[Wrote]:
         """All writes, in order."""

@@ -181,7 +181,7 @@ def _left(history: History) -> dict[NodeId, VersionVector]:
     left: dict[NodeId, VersionVector] = {}
     who: dict[str, NodeId] = {}
     now: dict[str, dict[NodeId, int]] = {}
-    for event in history.events:
+    for event in history.among(Applied, Wrote, Became, Jumped):
         if isinstance(event, Became):
             if event.why == "started over" and event.node in who:
                 left[who[event.node]] = VersionVector(now[event.node])

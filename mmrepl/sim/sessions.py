@@ -32,7 +32,7 @@ def read_your_writes(history: History) -> list[Violation]:
 def _sessions(history: History) -> Iterable[tuple[list[Dot], Shown]]:
     """Each read with what its session had written before. A session ends with the life of its node."""
     written: dict[tuple[str, int], list[Dot]] = {}
-    for event in history.events:
+    for event in history.among(Wrote, Shown, Stopped, Became):
         if isinstance(event, Stopped | Became):
             for key in [key for key in written if key[0] == event.node]:
                 del written[key]
@@ -47,7 +47,7 @@ def monotonic_reads(history: History) -> list[Violation]:
     found: list[Violation] = []
     last: dict[tuple[str, int], VersionVector] = {}
     shown: dict[tuple[str, int, Place], tuple[set[Dot], set[Dot]]] = {}
-    for event in history.events:
+    for event in history.among(Shown, Stopped, Became):
         if isinstance(event, Stopped | Became):
             for key in [key for key in last if key[0] == event.node]:
                 del last[key]
@@ -84,7 +84,19 @@ def _follows(history: History, name: str, *, reads: bool) -> list[Violation]:
     seen: dict[tuple[str, int], VersionVector] = {}
     now: dict[str, dict[NodeId, int]] = {}
     found: list[Violation] = []
-    for event in history.events:
+    for event in history.among(Applied, Wrote, Shown, Jumped, Became, Stopped):
+        if isinstance(event, Applied):
+            have = now.setdefault(event.node, {})
+            for counter in range(event.first, event.last + 1):
+                need = needs.get(Dot(event.origin, counter), EMPTY)
+                if any(have.get(origin, 0) < needed for origin, needed in need.counters.items()):
+                    text = (
+                        f"applied {event.origin}:{counter}, and not yet all that its session had"
+                        f" {'read' if reads else 'written'} before"
+                    )
+                    found.append(Violation(name, text, event.at_ms, event.node))
+                include(now, event.node, event.origin, counter)
+            continue
         if isinstance(event, Stopped | Became):
             for key in [key for key in seen if key[0] == event.node]:
                 del seen[key]
@@ -99,21 +111,12 @@ def _follows(history: History, name: str, *, reads: bool) -> list[Violation]:
                 needs[event.dot] = seen.get(key, EMPTY)
                 if not reads:
                     seen[key] = seen.get(key, EMPTY).including(event.dot)
-            _include(now, event.node, *event.dot)
-        elif isinstance(event, Applied):
-            for counter in range(event.first, event.last + 1):
-                need = needs.get(Dot(event.origin, counter), EMPTY).counters
-                have = now.get(event.node, {})
-                if any(have.get(origin, 0) < needed for origin, needed in need.items()):
-                    text = (
-                        f"applied {event.origin}:{counter}, and not yet all that its session had"
-                        f" {'read' if reads else 'written'} before"
-                    )
-                    found.append(Violation(name, text, event.at_ms, event.node))
-                _include(now, event.node, event.origin, counter)
+            include(now, event.node, *event.dot)
     return found
 
 
-def _include(now: dict[str, dict[NodeId, int]], node: str, origin: NodeId, counter: int) -> None:
+def include(now: dict[str, dict[NodeId, int]], node: str, origin: NodeId, counter: int) -> None:
+    """*node* has everything of *origin* up to *counter* from now on."""
     have = now.setdefault(node, {})
-    have[origin] = max(have.get(origin, 0), counter)
+    if counter > have.get(origin, 0):
+        have[origin] = counter

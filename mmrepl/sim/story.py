@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from mmrepl.causality.dot import Dot
 from mmrepl.sim.diagram import Diagram
@@ -107,7 +108,7 @@ class _Subject:
             if self.place is None and here and late:
                 yield event
             else:
-                yield from (evolve(event, first=dot.counter, last=dot.counter) for dot in sorted(dots & self.dots))
+                yield from (replace(event, first=dot.counter, last=dot.counter) for dot in sorted(dots & self.dots))
         elif isinstance(event, Wrote):
             if event.dot in self.dots or (self.place is None and here and late):
                 yield event
