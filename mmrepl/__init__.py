@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.ports import Durability
     from mmrepl.replication.local import Merged
     from mmrepl.runtime.blocking import BlockingNode
+    from mmrepl.runtime.log_feed import LogChange
     from mmrepl.runtime.node import Node
     from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written
     from mmrepl.runtime.replica import Replica
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and readers; a test c
     from mmrepl.runtime.table_view import TableView
     from mmrepl.store.read import Read
     from mmrepl.types import Limits, NodeId
+    from mmrepl.wire.seen import LogPosition
 
 __version__ = "0.1.0"
 
@@ -41,7 +43,9 @@ __all__ = [
     "Dot",
     "Durability",
     "Limits",
+    "LogChange",
     "LogPolicy",
+    "LogPosition",
     "Merged",
     "MmreplError",
     "Node",
@@ -65,7 +69,9 @@ _HOMES = {
     "Dot": "mmrepl.causality.dot",
     "Durability": "mmrepl.ports",
     "Limits": "mmrepl.types",
+    "LogChange": "mmrepl.runtime.log_feed",
     "LogPolicy": "mmrepl.log.policy",
+    "LogPosition": "mmrepl.wire.seen",
     "Merged": "mmrepl.replication.local",
     "MmreplError": "mmrepl.errors",
     "Node": "mmrepl.runtime.node",

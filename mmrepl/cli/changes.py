@@ -2,7 +2,8 @@
 Commands about operations as they come: watch, which waits for the next, and log, which ends.
 
 Both tell operations in the order in which one node applied them, its own and those of others. A place in that order is
-a token, which holds at every node; an operation that was overwritten before it could be told may be left out.
+a token, which holds at every node; an operation that was overwritten before it could be told may be left out. In
+single-master mode the order is that of the one log, the same at every node, and nothing that took effect is left out.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from mmrepl.clock import hlc
 from mmrepl.clock.instants import utc_text
 from mmrepl.errors import UsageError
 from mmrepl.runtime.resp.glob import matcher
-from mmrepl.runtime.resp.session import Refused
 from mmrepl.types import Value
-from mmrepl.wire.tokens import parse_version_token, version_token
+from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
+from mmrepl.wire.seen import Seen as Place
 
 BLOCK_S = 60.0
 """How long one question for what is next waits; it is asked again."""
@@ -47,7 +48,7 @@ class Told(Protocol):
     """An operation, wherever it comes from."""
 
     @property
-    def dot(self) -> Dot: ...
+    def dot(self) -> Dot | LogPosition: ...
     @property
     def table(self) -> str: ...
     @property
@@ -156,7 +157,7 @@ def watch(
     if idle is not None and not idle > 0:
         raise UsageError(f"--idle must be more than 0 seconds, not {idle:g}")
     teller = Teller(answer.json, table, key, limit)
-    place = None if since is None else _place(since)
+    place: Place | None = None if since is None else _place(since)
     with Remote(reach) as remote:
         place = VersionVector() if start else remote.version() if place is None else place
         try:
@@ -171,7 +172,7 @@ def watch(
             return
         finally:
             if not answer.json:
-                output.hint(f"to go on from here: mmrepl watch --since {version_token(place)}")
+                output.hint(f"to go on from here: mmrepl watch --since {seen_token(place)}")
 
 
 def log(
@@ -194,10 +195,12 @@ def log(
     when the log of a node was cut above the place asked for, and with 4 when a file is damaged; what is sound is told.
     """
     teller = Teller(answer.json, table, key, limit, last)
-    place = VersionVector() if since is None else _place(since)
+    place: Place = VersionVector() if since is None else _place(since)
     if path is not None:
         from mmrepl.cli.file_log import tell_file
 
+        if isinstance(place, LogPosition):
+            raise UsageError(f"{place} is a place in a single-master log, which is read at a node: give no --path")
         return tell_file(path, place, teller)
     with Remote(reach) as remote:
         try:
@@ -209,10 +212,10 @@ def log(
     return None
 
 
-def _place(token: str) -> VersionVector:
+def _place(token: str) -> Place:
     try:
-        return parse_version_token(token.encode("utf-8", "surrogateescape"))
-    except Refused:
+        return parse_seen_token(token.encode("utf-8", "surrogateescape"))
+    except UsageError:
         raise UsageError(
             f"{token!r} is no token: give back what `watch` or `log --json` told; - is the start"
         ) from None

@@ -24,7 +24,8 @@ from mmrepl.errors import AckTimeout, NotPrimary, UsageError
 from mmrepl.runtime.resp.client import Client
 from mmrepl.types import Value
 from mmrepl.values import check_key, check_table
-from mmrepl.wire.tokens import parse_version_token, version_token
+from mmrepl.wire.seen import LogPosition, join_seen, parse_seen_token, seen_token
+from mmrepl.wire.seen import Seen as Place
 
 PAGE = 1000
 """Keys or operations that one question asks for."""
@@ -100,14 +101,14 @@ class Receipt:
 class Seen:
     """One operation of a node's log, and the token with which to go on behind it."""
 
-    dot: Dot
+    dot: Dot | LogPosition
     table: str
     key: str
     timestamp: int
     deleted: bool
     type: str | None
     value: Value
-    token: VersionVector
+    token: Place
     settled: bool = False  # a node tells what its log holds, and that is not settled
 
     def plain(self) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Seen:
             "deleted": self.deleted,
             "type": self.type,
             "value": self.value,
-            "token": version_token(self.token),
+            "token": seen_token(self.token),
         }
 
 
@@ -229,11 +230,11 @@ class Remote:
 
     # -- the log
 
-    def version(self) -> VersionVector:
+    def version(self) -> Place:
         """What the node has applied."""
-        return parse_version_token(_map(self._client.call("MM.VERSION"))["token"])
+        return parse_seen_token(_map(self._client.call("MM.VERSION"))["token"])
 
-    def changes(self, since: VersionVector, *, wait_s: float | None = None) -> Iterator[Seen]:
+    def changes(self, since: Place, *, wait_s: float | None = None) -> Iterator[Seen]:
         """
         The operations that *since* lacks, in the order in which the node applied them.
 
@@ -242,12 +243,12 @@ class Remote:
         """
         while True:
             block = () if wait_s is None else ("BLOCK", max(1, int(wait_s * 1000)))
-            words = ("SINCE", version_token(since), "COUNT", PAGE, *block)
+            words = ("SINCE", seen_token(since), "COUNT", PAGE, *block)
             page = _map(self._client.call("MM.CHANGES", *words, wait_s=wait_s or 0.0))
             for item in page["changes"]:
                 found = _map(item)
-                dot = Dot.parse(found["dot"].decode())
-                since = since.including(dot)
+                dot = _dot(found["dot"].decode())
+                since = dot if isinstance(dot, LogPosition) else cast("VersionVector", since).including(dot)
                 yield Seen(
                     dot=dot,
                     table=found["table"].decode(),
@@ -258,7 +259,7 @@ class Remote:
                     value=from_shown(_str(found["type"]), found["value"]),
                     token=since,
                 )
-            onward = since.join(parse_version_token(page["token"]))
+            onward = join_seen(since, parse_seen_token(page["token"]))
             if not page["changes"] and onward == since:
                 return
             since = onward
@@ -368,6 +369,12 @@ def _sibling(found: dict[str, Any]) -> Found:
         type=kind,
         value=from_shown(kind, found["value"]),
     )
+
+
+def _dot(text: str) -> Dot | LogPosition:
+    """The name of a write: in single-master mode its place in the log."""
+    found = LogPosition.parse(text)
+    return Dot.parse(text) if found is None else found
 
 
 def _receipt(answer: Any) -> Receipt:

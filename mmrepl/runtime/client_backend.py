@@ -27,7 +27,7 @@ from mmrepl.store.read import read, read_payload
 from mmrepl.store.store import Store
 from mmrepl.types import NodeId, Value
 from mmrepl.values import check_table, decode, encode
-from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
+from mmrepl.wire.seen import LogPosition, Seen, parse_seen_token, seen_token
 
 _NO_SESSIONS = "client sessions are of the single-master mode: here a repeated write has a dot of its own"
 
@@ -146,10 +146,7 @@ class NodeBackend(KeeperBackend):
 
     def has_applied(self, token: bytes) -> bool:
         """Whether the vector that *token* stands for is covered."""
-        seen = parse_seen_token(token)
-        if isinstance(seen, LogPosition):
-            raise UsageError(f"{seen} is a place in a single-master log: this node is of a multi-master cluster")
-        return self.store.version.descends(seen)
+        return self.store.version.descends(_vector(parse_seen_token(token)))
 
     def open_session(self) -> asyncio.Future[int]:
         """There are none: with many writers a repetition is a write of its own."""
@@ -159,9 +156,9 @@ class NodeBackend(KeeperBackend):
         """As `open_session`."""
         raise UsageError(_NO_SESSIONS)
 
-    def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
+    def changes(self, since: Seen, count: int) -> tuple[Sequence[Change], VersionVector]:
         """At most *count* operations that *since* lacks, and the vector from which to go on."""
-        local = self._node.core.local
+        local, since = self._node.core.local, _vector(since)
         until = None if local.journal is None else local.durable
         token, found = since, []
         for change in islice(changes_since(self.store, since, until), count):
@@ -171,9 +168,13 @@ class NodeBackend(KeeperBackend):
             )
         return found, token if found else since.join(local.durable_vector)
 
-    def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
+    def has_more(self, since: Seen) -> bool:
+        """Whether this node has applied something that *since* lacks."""
+        return not _vector(since).descends(self.version)
+
+    def wait_changes(self, since: Seen, timeout_ms: int) -> asyncio.Future[bool]:
         """Whether something came that *since* lacks, as soon as it has."""
-        return asyncio.ensure_future(self._wait_changes(since, timeout_ms))
+        return asyncio.ensure_future(self._wait_changes(_vector(since), timeout_ms))
 
     async def _wait_changes(self, since: VersionVector, timeout_ms: int) -> bool:
         try:
@@ -187,6 +188,13 @@ class NodeBackend(KeeperBackend):
     def remove(self, who: str) -> None:
         """Take a member out, or give up an address."""
         self._node.remove(who)
+
+
+def _vector(seen: Seen) -> VersionVector:
+    """Raises UsageError for a place of the other mode."""
+    if isinstance(seen, LogPosition):
+        raise UsageError(f"{seen} is a place in a single-master log: this node is of a multi-master cluster")
+    return seen
 
 
 class NodeTable:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import EMPTY, VersionVector
+from mmrepl.clock import hlc
 from mmrepl.errors import UsageError
 from mmrepl.ports import Durability
 from mmrepl.resolvers import KeepSiblings, LastWriterWins, Resolver
@@ -24,10 +25,11 @@ from mmrepl.runtime.keeper_backend import KeeperBackend
 from mmrepl.runtime.resp.backend import Change, Default, ReadView, SiblingView, Written
 from mmrepl.runtime.single_master_status import branch_row
 from mmrepl.single_master.events import Answered, Failed
+from mmrepl.single_master.feed import START
 from mmrepl.single_master.options import Role
 from mmrepl.types import Value
 from mmrepl.values import check_key, check_table, decode, encode
-from mmrepl.wire.seen import LogPosition, parse_seen_token, seen_token
+from mmrepl.wire.seen import LogPosition, Seen, parse_seen_token, seen_token
 
 if TYPE_CHECKING:
     from mmrepl.runtime.single_master_node import SingleMasterNode
@@ -154,12 +156,7 @@ class SingleMasterBackend(KeeperBackend):
 
     def has_applied(self, token: bytes) -> bool:
         """Whether the entry that *token* names is applied here: that one, and no other at its index."""
-        seen = parse_seen_token(token)
-        if not seen:
-            return True
-        if not isinstance(seen, LogPosition):
-            raise UsageError("a version vector of a multi-master cluster: this node is of a single-master one")
-        position = self._node.position
+        seen, position = _place(parse_seen_token(token)), self._node.position
         return position.index >= seen.index and position.term >= seen.term
 
     @property
@@ -167,19 +164,45 @@ class SingleMasterBackend(KeeperBackend):
         """What is asked of a node of this mode only."""
         return Operator(self._node)
 
-    def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
-        """Not offered in this mode."""
-        del since, count
-        raise UsageError("a node of single-master mode tells no changes yet: they are of multi-master mode")
+    def changes(self, since: Seen, count: int) -> tuple[Sequence[Change], Seen]:
+        """At most *count* writes behind *since* that took effect, and the place from which to go on."""
+        place = _place(since)
+        found, onward = self._node.core.changes(place, count)
+        while not found and onward != place:  # nobody's writes: there may be some behind them
+            place = onward
+            found, onward = self._node.core.changes(place, count)
+        told = [
+            Change(
+                entry.table, entry.key, at, hlc.pack(entry.stamp),
+                None if entry.payload is None else decode(entry.payload), entry.payload is None,
+            )
+            for at, entry in found
+        ]  # fmt: skip
+        return told, onward if onward.index else EMPTY
 
-    def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
-        """Not offered in this mode."""
-        del since, timeout_ms
-        raise UsageError("a node of single-master mode tells no changes yet: they are of multi-master mode")
+    def has_more(self, since: Seen) -> bool:
+        """Whether something is applied here behind *since*."""
+        return self._node.core.applied > _place(since).index
+
+    def wait_changes(self, since: Seen, timeout_ms: int) -> asyncio.Future[bool]:
+        """Whether something was applied behind *since*, as soon as it was."""
+        return asyncio.ensure_future(self._wait_changes(_place(since), timeout_ms))
+
+    async def _wait_changes(self, since: LogPosition, timeout_ms: int) -> bool:
+        return bool(await self._node.next_changes(since, timeout_ms / 1000, 1))
 
     def remove(self, who: str) -> asyncio.Future[int]:
         """Done, with the index of the change, when *who* is no member any more."""
         return asyncio.ensure_future(self._node.change_members(remove=(who,)))
+
+
+def _place(seen: Seen) -> LogPosition:
+    """Raises UsageError for a place of the other mode."""
+    if isinstance(seen, LogPosition):
+        return seen
+    if seen:
+        raise UsageError("a version vector of a multi-master cluster: this node is of a single-master one")
+    return START
 
 
 class Operator:

@@ -23,9 +23,9 @@ from mmrepl.errors import MembersChanging, MmreplError
 from mmrepl.ports import Clock, Durability, Rng, Storage, Transport
 from mmrepl.resolvers import LastWriterWins, Resolver
 from mmrepl.runtime.hosting import Outside
+from mmrepl.runtime.log_feed import Feeding
 from mmrepl.runtime.outcomes import as_level
 from mmrepl.runtime.resp.backend import Backend
-from mmrepl.runtime.single_master_asking import Asking
 from mmrepl.runtime.single_master_status import single_master_members, single_master_status
 from mmrepl.runtime.system import SYSTEM_CLOCK
 from mmrepl.single_master import events
@@ -48,7 +48,7 @@ class Accepted(msgspec.Struct, frozen=True):
     applied: bool
 
 
-class SingleMasterNode(Asking):
+class SingleMasterNode(Feeding):
     """
     One node of a single-master cluster; an asynchronous context manager, or `start` and `stop` by hand.
 

@@ -18,6 +18,7 @@ from mmrepl.single_master.branch import Branches
 from mmrepl.single_master.configuration import Configuration, decode_configuration, encode_configuration, founding
 from mmrepl.single_master.entry import MEMBERS, WRITE, Entry, decode_entries, encode_entry
 from mmrepl.single_master.events import Applied, BranchDropped, BranchKept, Installed, MembersChanged
+from mmrepl.single_master.feed import Feed
 from mmrepl.single_master.following import included
 from mmrepl.single_master.journal import Hard
 from mmrepl.single_master.opening import Opened
@@ -56,6 +57,7 @@ class LogKeeper:
         self.history = opened.history
         self.pending: deque[Entry] = deque(opened.pending)  # the entries after `applied`, decoded
         self.committed = self.applied = opened.applied  # applied <= committed <= log.last
+        self.feed = Feed(opened.applied)
         self.branches_kept = Branches(self.journal, limits, options.branches_max)
         for number, body in opened.branches:
             self.branches_kept.load(number, body)
@@ -157,6 +159,8 @@ class LogKeeper:
             outcome = state.apply(index, entry)
             if entry.session or entry.expect >= 0 or entry.kind:
                 self.acks.applied(index, entry, outcome, state)
+                if outcome:
+                    self.feed.was_idle(index)
                 if entry.expect >= 0:
                     self.merging.applied(index, held=not outcome)
                 if entry.kind == MEMBERS:
@@ -212,6 +216,7 @@ class LogKeeper:
         self.pending.clear()
         self.log.restart(head.index, head.term)
         self.committed = self.applied = head.index
+        self.feed.restart(head.index)
         self.stamp = max(self.stamp, state.stamp)
         self.history.replace(head.members_index, head.members)
         self.journal.install(head, bodies, record_count)
@@ -242,6 +247,7 @@ class LogKeeper:
         self.journal.save(self.state, head, start, self.limits)
         self.history.compact(min(log.start, self.applied))
         self.state.forget_deletions(log.start)
+        self.feed.cut(log.start)
 
     def _beyond_bytes(self, most: int) -> int:
         """The entry after which the log has at most so many bytes."""
@@ -254,6 +260,7 @@ class LogKeeper:
         self.log.check()
         self.journal.check()
         self.state.check()
+        self.feed.check(self.log.start, self.applied)
         assert self.log.start <= self.applied <= self.committed <= self.log.last
         assert len(self.pending) == self.log.last - self.applied
         assert self.history.index <= self.log.last

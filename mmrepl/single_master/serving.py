@@ -16,6 +16,7 @@ from mmrepl.single_master.events import Answered
 from mmrepl.single_master.office import Office
 from mmrepl.single_master.options import Ack, ReadLevel, parse_ack
 from mmrepl.values import check_key, check_table
+from mmrepl.wire.seen import LogPosition
 
 
 class Serving(Office):
@@ -124,6 +125,10 @@ class Serving(Office):
     def tables(self) -> list[str]:
         """Names of the tables that hold something, in order."""
         return self.state.names()
+
+    def changes(self, since: LogPosition, count: int) -> tuple[list[tuple[LogPosition, Entry]], LogPosition]:
+        """Writes behind *since* that were applied here, each with its place; see `Feed.after`. Raises LogTruncated."""
+        return self.feed.after(since, self.log, self.applied, count, self.limits)
 
     def stop_waiting(self, token: object) -> None:
         """Nobody waits for *token* any longer; no event will carry it. What was written stays written."""

@@ -35,6 +35,12 @@ class LogPosition:
     def __str__(self) -> str:
         return f"{self.term}.{self.index}"
 
+    @classmethod
+    def parse(cls, text: str) -> LogPosition | None:
+        """The inverse of ``str``; None for anything else."""
+        found = _POSITION.fullmatch(text)
+        return None if found is None else cls(int(found[1]), int(found[2]))
+
 
 Seen: TypeAlias = VersionVector | LogPosition
 
@@ -72,7 +78,4 @@ def parse_seen_token(token: str | bytes) -> Seen:
         text = ""
     if text == "-":
         return EMPTY
-    found = _POSITION.fullmatch(text)
-    if found is not None:
-        return LogPosition(int(found[1]), int(found[2]))
-    return parse_version_token(text.encode("utf-8", "replace"))
+    return LogPosition.parse(text) or parse_version_token(text.encode("utf-8", "replace"))

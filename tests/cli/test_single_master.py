@@ -9,9 +9,10 @@ import threading
 import pytest
 from rich.console import Console
 
-from mmrepl import SingleMasterNode
+from mmrepl import NodeId, SingleMasterNode, VersionVector
 from mmrepl.cli.exits import Exit
 from mmrepl.cli.status import members_grid, status_page
+from mmrepl.wire.tokens import version_token
 
 
 @pytest.fixture
@@ -74,12 +75,35 @@ def test_reading_and_writing(at):
     assert at("delete", "k").code == Exit.NO
 
 
-@pytest.mark.parametrize("words", [("watch",), ("log",), ("put", "k", "1", "--blind")])
-def test_what_is_of_the_other_mode(at, words):
+def test_what_is_of_the_other_mode(at):
     """Is refused in one line that says of which mode this node is."""
-    ran = at(*words)
+    ran = at("put", "k", "1", "--blind")
     assert ran.code == Exit.USAGE
     assert "a node of single-master mode" in ran.err
+    foreign = at("watch", "--since", version_token(VersionVector({NodeId("oslo", 1): 3})))
+    assert foreign.code == Exit.USAGE
+    assert "a version vector of a multi-master cluster" in foreign.err
+
+
+def test_the_log_is_told_and_watched_at_either_node(at, tmp_path):
+    """Each write with its place, which is the same at every node and is where to go on."""
+    for number in range(3):
+        at("put", f"k{number}", str(number))
+    at("delete", "k0")
+    told = at("log", "--json").lines
+    assert [(line["key"], line["value"], line["deleted"]) for line in told] == [
+        ("begun", 1, False), ("k0", 0, False), ("k1", 1, False), ("k2", 2, False), ("k0", None, True),
+    ]  # fmt: skip
+    assert [line["dot"] for line in told] == [line["token"] for line in told]
+    place = told[2]["token"]
+    watched = at("watch", "--since", place, "--limit", "2", "--json", replica=True).lines
+    assert watched == told[3:]
+    people = at("watch", "--start", "--limit", "5", "--key", "k0", "--idle", "0.05")
+    assert people.out.count("k0") == 2
+    assert f"--since {told[-1]['token']}" in people.err
+    assert at("watch", "--idle", "0.05").out == ""
+    assert at("log", "--path", str(tmp_path / "paris.db"), "--since", place).code == Exit.USAGE
+    assert at("watch", "--since", "3.x").code == Exit.USAGE
 
 
 def test_status_and_members(at):

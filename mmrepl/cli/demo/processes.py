@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -30,6 +30,7 @@ from mmrepl.cli.remote import Remote
 from mmrepl.clock import hlc
 from mmrepl.errors import LogTruncated, MmreplError, Unavailable
 from mmrepl.types import Value
+from mmrepl.wire.seen import Seen
 
 START_S: Final = 15.0
 """A node that has not told its ports by then does not start."""
@@ -178,7 +179,7 @@ class Processes(Nodes):
         for table, key in places:
             remote.use(table)
             reads[table, key] = remote.read(key)
-        return View(node, peers, remote.version(), reads)
+        return View(node, peers, cast("VersionVector", remote.version()), reads)
 
     def heard(self) -> Sequence[Heard]:
         """What the listeners have heard so far."""
@@ -204,12 +205,13 @@ class _Listener(threading.Thread):
 
     def run(self) -> None:
         """Until told to stop, or until the node has gone."""
-        place = VersionVector()
+        place: Seen = VersionVector()
         with contextlib.suppress(MmreplError), Remote(self._reach) as remote:
             while not self._stopping.is_set():
                 try:
                     for op in remote.changes(place, wait_s=LISTEN_S):
                         place = op.token
+                        assert isinstance(op.dot, Dot), "the nodes of the demo are of multi-master mode"
                         # The nodes share our clock: what they write is stamped with the time at which it was written.
                         at = hlc.ms_of(op.timestamp) if op.dot.origin.name == self._node else _wall_ms()
                         self.events.append(

@@ -25,6 +25,7 @@ from mmrepl.causality.dot import Dot
 from mmrepl.causality.version_vector import VersionVector
 from mmrepl.ports import Durability
 from mmrepl.types import Limits, Value
+from mmrepl.wire.seen import LogPosition, Seen
 
 Default = TypeVar("Default")
 
@@ -69,7 +70,7 @@ class Change:
 
     table: str
     key: str
-    dot: Dot
+    dot: Dot | LogPosition  # in single-master mode the place in the log
     timestamp: int
     value: Value
     deleted: bool
@@ -224,14 +225,17 @@ class Backend(Protocol):
         Raises UsageError where there are no client sessions.
         """
 
-    def changes(self, since: VersionVector, count: int) -> tuple[Sequence[Change], VersionVector]:
+    def changes(self, since: Seen, count: int) -> tuple[Sequence[Change], Seen]:
         """
-        At most *count* operations that *since* lacks, in our log's order, and the vector from which to go on.
+        At most *count* operations that *since* lacks, in our log's order, and from where to go on.
 
-        Raises LogTruncated when the log no longer reaches back that far.
+        Raises LogTruncated when the log no longer reaches back that far, UsageError for a place of the other mode.
         """
 
-    def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
+    def has_more(self, since: Seen) -> bool:
+        """Whether this node has applied something that *since* lacks."""
+
+    def wait_changes(self, since: Seen, timeout_ms: int) -> asyncio.Future[bool]:
         """Done, with true, as soon as `changes` would give something; with false after *timeout_ms*."""
 
     def members(self) -> Sequence[Mapping[str, Any]]:

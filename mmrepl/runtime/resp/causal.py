@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mmrepl.causality.version_vector import VersionVector
+from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.runtime.resp.backend import Change, SiblingView, Written
 from mmrepl.runtime.resp.commands import COMMANDS, command, number, options
 from mmrepl.runtime.resp.connection import durability_level
@@ -24,8 +24,8 @@ from mmrepl.runtime.resp.shown import json_text, kind, packed, shown
 from mmrepl.types import Value
 from mmrepl.values import decode
 from mmrepl.wire.resp import OK, Encoded, array, bulk
-from mmrepl.wire.seen import seen_token
-from mmrepl.wire.tokens import context_token, parse_context_token, parse_version_token, version_token
+from mmrepl.wire.seen import parse_seen_token, seen_token
+from mmrepl.wire.tokens import context_token, parse_context_token, version_token
 
 CHANGES_COUNT_MAX = 10_000
 """Operations that one MM.CHANGES gives, at most."""
@@ -188,9 +188,10 @@ def status(session: Session, _words: Command) -> Answer:
 
 @command("MM.VERSION", group="cluster", flags="readonly fast", words=(1, 1))
 def version(session: Session, _words: Command) -> Answer:
-    """The version vector: ``token`` for MM.CHANGES, and ``vector``, origin to counter."""
-    vector = session.backend.version
-    return session.reply({"token": version_token(vector), "vector": {str(origin): vector[origin] for origin in vector}})
+    """What is applied here: ``token`` for MM.CHANGES, and the version ``vector``, origin to counter."""
+    backend, vector = session.backend, session.backend.version
+    token = version_token(vector) if backend.single_writer is None else backend.applied
+    return session.reply({"token": token, "vector": {str(origin): vector[origin] for origin in vector}})
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -213,12 +214,12 @@ def _change(change: Change) -> dict[str, Any]:
 )
 def changes(session: Session, words: Command) -> Answer:
     """
-    The operations that a version token lacks, and the token to go on from.
+    The operations that a token lacks, and the token to go on from.
 
     Without SINCE from the beginning of the log. With BLOCK, when there are none, waits for the next.
     """
     chosen = options(words, 1, {"SINCE": 1, "COUNT": 1, "BLOCK": 1})
-    since = parse_version_token(chosen["SINCE"][0]) if "SINCE" in chosen else VersionVector()
+    since = parse_seen_token(chosen["SINCE"][0]) if "SINCE" in chosen else EMPTY
     count = min(number(chosen["COUNT"][0], 1), CHANGES_COUNT_MAX) if "COUNT" in chosen else 100
     backend = session.backend
 
@@ -233,9 +234,10 @@ def changes(session: Session, words: Command) -> Answer:
                 # A shorter page, of the same operations, and the token that belongs to it.
                 _, onward = backend.changes(since, len(parts))
                 break
-        return session.reply({"token": version_token(onward), "changes": Encoded(array(parts))})
+        token = version_token(onward) if isinstance(onward, VersionVector) else seen_token(onward)
+        return session.reply({"token": token, "changes": Encoded(array(parts))})
 
-    if "BLOCK" in chosen and since.descends(backend.version):
+    if "BLOCK" in chosen and not backend.has_more(since):
         longest = int(session.shared.options.wait_seconds * 1000)
         timeout_ms = min(number(chosen["BLOCK"][0], 0) or longest, longest)
         return Pending(backend.wait_changes(since, timeout_ms), answer)

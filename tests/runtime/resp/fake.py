@@ -197,6 +197,10 @@ class FakeBackend:
             future.set_result(self.acknowledged)
         return future
 
+    @property
+    def single_writer(self) -> None:
+        return None
+
     def role(self) -> Mapping[str, Any]:
         return {"mode": "multi-master", "role": "node", "name": "fake", "primary": "", "term": 0}
 
@@ -228,6 +232,9 @@ class FakeBackend:
         for change in found:
             since = since.including(change.dot)
         return found, since
+
+    def has_more(self, since: VersionVector) -> bool:
+        return not since.descends(self.version)
 
     def wait_changes(self, since: VersionVector, timeout_ms: int) -> asyncio.Future[bool]:
         self.waits.append((len(since), 0, timeout_ms))
