@@ -21,11 +21,12 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import mmrepl
 from mmrepl.errors import MmreplError
-from tests.integration.served import Member, News, call, free_addresses, insist
+from tests.integration.served import Member, News, call, fields, free_addresses, insist
 
 ELECTION_MS = (300, 600)
 CLIENTS = 8
@@ -204,6 +205,20 @@ class Elected:
             missing += [key for key, value in zip(some, values, strict=True) if value != self.acknowledged[key]]
         return missing
 
+    async def twice(self):
+        """
+        Keys of clients that took effect more than once, by the changes that any member tells from the beginning on.
+
+        Each is written once: a second time is a retry that was applied again.
+        """
+        member, token, counts = next(iter(self.members.values())), "-", Counter()
+        while True:
+            page = fields(await insist(PATIENCE, member.client, "MM.CHANGES", "SINCE", token, "COUNT", "1000"))
+            if page["token"] == token:
+                return sorted(key for key, count in counts.items() if count > 1 and key != "first")
+            counts.update(fields(change)["key"] for change in page["changes"])
+            token = page["token"]
+
 
 def at_share(figures, share):
     """The figure below which that share of them is."""
@@ -225,8 +240,9 @@ async def soak(size, minutes, seed, election_ms):
                 raise
             lost = await cluster.lost()
             _tell(cluster, f"{size} nodes, {minutes:g} min, seed {seed}", 3 * election_ms[1] / 1000)
-            print(f"lost: {lost or 'nothing'}")
-            return not lost
+            twice = await cluster.twice()
+            print(f"lost: {lost or 'nothing'}; written twice: {twice or 'nothing'}")
+            return not lost and not twice
 
 
 def _tell(cluster, what, bound):

@@ -187,6 +187,11 @@ async def _reply(reader):
     return int(rest) if kind == b":" else rest.decode()
 
 
+def fields(answer):
+    """A map, which version 2 of the protocol lays out as a list."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
 async def insist(patience, address, *words):
     """As `call`, again and again until it is answered with no error. Raises TimeoutError."""
     async with asyncio.timeout(patience):
