@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from mmrepl.single_master import quorum
 from mmrepl.single_master.branch import Branches
 from mmrepl.single_master.configuration import Configuration, decode_configuration, encode_configuration, founding
 from mmrepl.single_master.entry import MEMBERS, WRITE, Entry, decode_entries, encode_entry
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 4
-"""So many times its bounds the log may grow while a member is sent a snapshot, and needs what follows on it."""
+"""
+So many times its bounds the log may grow while a member is sent a snapshot, and needs what follows on it. With manual
+failover so many times its bytes, while it holds what would have to be kept as a branch if another one were promoted.
+"""
 
 
 class LogKeeper:
@@ -240,6 +244,8 @@ class LogKeeper:
         if self.tenure is not None and log.last - log.start <= PATIENCE * options.log_entries:
             floor = self.tenure.shipping.floor()
             start = start if floor is None or log.size_bytes > PATIENCE * options.log_bytes else min(start, floor)
+        if options.failover is Failover.MANUAL and log.size_bytes <= PATIENCE * options.log_bytes:
+            start = min(start, self._lasting())
         if start - log.start < max(1, (log.last - log.start) // 4):
             return
         members_index, members = self.history.at(self.applied)
@@ -248,6 +254,17 @@ class LogKeeper:
         self.history.compact(min(log.start, self.applied))
         self.state.forget_deletions(log.start)
         self.feed.cut(log.start)
+
+    def _lasting(self) -> int:
+        """
+        Manual failover: what may still have to give way to another primary's log is not cut, but kept for a branch.
+
+        Of a primary's log, what no majority holds; of a replica's, what was not seen to be the primary's.
+        """
+        tenure = self.tenure
+        if tenure is None:
+            return self.following.verified
+        return quorum.reached(self.history.current.sets, tenure.match)
 
     def _beyond_bytes(self, most: int) -> int:
         """The entry after which the log has at most so many bytes."""

@@ -185,6 +185,7 @@ class SingleMaster(Serving):
         self.merging.tick(now_ms)
         if self.tenure is not None:
             self.members.tick(wall_ms)
+        if self.tenure is not None:
             self.acks.expire(now_ms, self.tenure.holders, self.tenure.wanted)
         elif self.is_manual and self.options.primary and not self.history.current.founded:
             self._found_as_primary(now_ms)

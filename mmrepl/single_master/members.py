@@ -10,16 +10,19 @@ keep others from committing. A leader that is not among the new members steps do
 then it counts others and not itself.
 
 With manual failover whoever connects to the primary, and was not removed, is added: replicas are set up by starting
-them. A replica that lost its memory is replaced by what it is now.
+them. A replica that lost its memory is replaced by what it is now. There a change is committed by the primary's own
+disk; the next one, and the end of a joint one, have to wait all the same until a majority holds it. Else the primary
+could go on alone, change by change, to members of whom a majority confirms its writes, while those who have not heard
+of it are a majority of the old ones, and promote another. Only whoever is not connected can be removed at any time: it
+is for people to know that such members are gone.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from mmrepl.errors import MembersChanging, UsageError
+from mmrepl.single_master import quorum
 from mmrepl.single_master.configuration import Configuration, encode_configuration
 from mmrepl.single_master.entry import MEMBERS, Entry, encode_entry
 from mmrepl.types import NodeId
@@ -40,10 +43,13 @@ class Members:
         core = self._core
         if core.tenure is None:
             raise core.not_primary("does not lead, and who leads changes the members")
-        current = self._settled()
         chosen = [*add, *learners, *remove]
         if not chosen or len(set(chosen)) < len(chosen):
             raise UsageError(f"a change of the members names each of them once, not {chosen}")
+        if core.is_manual and not self._is_settled() and chosen == [*remove] and self._are_away(remove):
+            changed = core.history.current.left().with_change([], [], remove)
+            return self.append(changed.left(), wall_ms)
+        current = self._settled()
         if core.is_manual and core.node.name in (*learners, *remove):
             # Its own disk would commit that at once, and nobody else need ever hear of it.
             raise UsageError(f"{core.node.name!r} is the primary: transfer the office to another first")
@@ -60,11 +66,22 @@ class Members:
     def _settled(self) -> Configuration:
         core, current = self._core, self._core.history.current
         assert core.tenure is not None
-        if core.history.index > core.committed or current.is_joint:
+        if current.is_joint or not self._is_settled():
             raise MembersChanging("another change of the members is not committed yet: wait for it")
         if not core.tenure.has_committed:
             raise MembersChanging(f"{core.node.name!r} has not committed an entry of its own term yet: try again soon")
         return current
+
+    def _is_settled(self) -> bool:
+        """Whether the latest change is what every quorum from now on knows."""
+        core = self._core
+        assert core.tenure is not None
+        held = quorum.reached(core.history.current.sets, core.tenure.match) if core.is_manual else core.committed
+        return core.history.index <= held
+
+    def _are_away(self, names: tuple[str, ...]) -> bool:
+        there = {peer.name for peer in self._core.reception.up()}
+        return self._core.node.name not in names and not there & set(names)
 
     def _known(self, name: str) -> tuple[NodeId, str]:
         core = self._core
@@ -84,10 +101,13 @@ class Members:
     # -- what the leader does by itself
 
     def committed(self, index: int, wall_ms: int) -> None:
-        """The configuration at *index* is committed, and this node leads: go on, and step down if it is not in it."""
+        """The configuration at *index* is committed, and this node leads: go on from there, if it is the latest."""
+        if index == self._core.history.index and self._is_settled():
+            self._go_on(wall_ms)
+
+    def _go_on(self, wall_ms: int) -> None:
+        """Leave a joint configuration; else part with those who were removed, and step down if that is ourselves."""
         core, current = self._core, self._core.history.current
-        if index != core.history.index:
-            return
         if current.is_joint:
             self.append(current.left(), wall_ms)
             return
@@ -98,11 +118,18 @@ class Members:
             core.step_down(core.term, "it is no voter any more")
 
     def tick(self, wall_ms: int) -> None:
-        """Make voters of learners that have caught up; add who has come, where nobody is elected."""
+        """
+        Make voters of learners that have caught up, and add who has come, where nobody is elected.
+
+        First go on from where an earlier leader may have stopped, who has committed a change and died.
+        """
         core = self._core
         tenure = core.tenure
         current = core.history.current
-        if tenure is None or not tenure.has_committed or current.is_joint or core.history.index > core.committed:
+        if tenure is None or not tenure.has_committed or not self._is_settled():
+            return
+        self._go_on(wall_ms)
+        if core.tenure is None or core.history.current is not current:
             return
         for member in current.members:
             progress = tenure.progress.get(member.name)
@@ -116,6 +143,4 @@ class Members:
                 if not current.has(peer.node) and not current.was_removed(peer.node)
             ]
             if come:
-                changed = current.with_change(come, [], [])
-                # The primary's disk commits: there is no quorum that could be two.
-                self.append(msgspec.structs.replace(changed, outgoing=(), leaving=()), wall_ms)
+                self.append(current.with_change(come[:1], [], []), wall_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmrepl.errors import NotPrimary, PromotionRefused, UsageError
+from mmrepl.errors import MembersChanging, NotPrimary, PromotionRefused, UsageError
 from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.single_master.configuration import SLOTS
 from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
@@ -299,7 +299,7 @@ def test_transfer_hands_over_in_good_order():
 
 def test_a_log_that_was_cut_beyond_the_new_primarys_confirms_nothing():
     """What the old primary has cut off its log nobody can compare: it takes a snapshot, and does not just say yes."""
-    bench = manual(log_entries=10, log_margin=2)
+    bench = manual(log_entries=10, log_margin=2, log_bytes=300)  # it may grow to four times that
     bench.check_committed = False
     bench["a"].put("k", "common")
     bench.run(300)
@@ -347,3 +347,76 @@ def test_a_primary_does_not_remove_itself():
     for how in ({"remove": ("a",)}, {"learners": ("a",)}):
         with pytest.raises(UsageError, match="transfer"):
             bench["a"].core.change_members(0, 0, token="t", **how)
+
+
+def change(bench, name, **how):
+    node = bench[name]
+    token = bench.token()
+    node.core.change_members(node.now_ms, node.wall_ms, token=token, **how)
+    bench.run(500)
+    return node.answer(token)
+
+
+def test_a_log_that_no_majority_holds_is_not_cut():
+    """However short the log is kept: every write that was never shipped is found in the branch."""
+    bench = manual(log_entries=10, log_margin=2)
+    bench.check_committed = False
+    bench.partition("a", "bc")
+    for value in range(100):
+        bench["a"].put("k", f"lost {value}")
+        bench.run(10)
+    assert isinstance(promote(bench, "b"), Promoted)
+    bench["b"].put("k", "new", ack="quorum")
+    bench.heal()
+    bench.run(3_000)
+    (branch,) = bench["a"].core.branches()
+    assert branch.writes == 100
+    assert contents(bench["a"].core) == contents(bench["b"].core)
+
+
+def test_a_primary_changes_members_no_further_than_a_majority_follows():
+    """Change by change it could else come to members of whom a majority and an old majority do not meet."""
+    bench = manual("abcde")
+    bench.check_committed = False
+    bench["a"].core.change_members(bench["a"].now_ms, bench["a"].wall_ms, token="x", learners=("d", "e"))
+    bench.partition("ab", "cde")
+    bench.run(500)
+    assert bench["a"].core.history.current.is_joint
+    with pytest.raises(MembersChanging):
+        change(bench, "a", learners=("b",))
+    bench["a"].put("k", 1, ack="quorum")
+    bench.run(500)
+    assert isinstance(promote(bench, "c"), Promoted), "those who have not heard of it are a majority of five"
+    bench.heal()
+    bench.run(2_000)
+    assert {node.core.history.current.voters for node in bench.living()} == {tuple("abcde")}
+
+
+def test_a_joint_change_is_settled_by_who_is_promoted():
+    """The primary dies when both majorities hold the joint configuration: its successor leaves it."""
+    bench = manual("abcde")
+    bench.filter = lambda s, t, m: not (s != "a" and t == "a")
+    bench["a"].core.change_members(bench["a"].now_ms, bench["a"].wall_ms, token="x", learners=("d", "e"))
+    bench.run(100)
+    bench["a"].crash()
+    bench.filter = None
+    assert bench["b"].core.history.current.is_joint
+    assert isinstance(promote(bench, "b"), Promoted)
+    bench.run(1_000)
+    assert not bench["b"].core.history.current.is_joint
+    assert bench["b"].core.history.current.voters == ("a", "b", "c")
+
+
+def test_members_that_are_gone_are_removed_without_asking_them():
+    """Of three two are gone for good: the last one removes them, one after the other, and new ones come in."""
+    bench = manual()
+    for name in "bc":
+        bench[name].crash()
+    bench.run(100)
+    for name in "bc":
+        change(bench, "a", remove=(name,))
+    assert bench["a"].core.history.current.voters == ("a",)
+    for name in "de":
+        bench.add(name)
+    bench.run(2_000)
+    assert bench["a"].core.history.current.voters == ("a", "d", "e")
