@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mmrepl.sim.hunt import Defect, Patch
+from mmrepl.single_master import election as election_module
 from mmrepl.single_master import promotion as promotion_module
 from mmrepl.single_master import quorum
 from mmrepl.single_master.changing import LogKeeper
@@ -340,6 +341,7 @@ _defect(
     "promoted without a majority",
     "whoever answers is enough",
     (promotion_module, "outcome", _always(quorum.Outcome.WON)),
+    (election_module, "outcome", _always(quorum.Outcome.WON)),
 )
 _defect(
     (MANUAL,),

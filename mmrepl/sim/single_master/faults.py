@@ -131,9 +131,16 @@ class LogFaults(Faults[LogNode]):
         node = self._some()
         if node is None or not self._may_forget(node):
             return False
-        self.logs.crash(node.name, power=True)
+        self._lose_power(node)
         self._restart_later(node)
         return True
+
+    def _lose_power(self, node: LogNode) -> None:
+        """If anything is lost with it, the end may be torn, and who the node will be then nobody knows yet."""
+        before = self.logs.fired["unsynced lost"]
+        self.logs.crash(node.name, power=True)
+        if self.logs.fired["unsynced lost"] > before:
+            node.identity = None
 
     def _wiped(self) -> bool:
         return self._enough_remember() and super()._wiped()
@@ -211,7 +218,10 @@ class LogFaults(Faults[LogNode]):
         if self._rng.random() < 0.5:
             leader.die_after = self._rng.randrange(12)
             return True
-        self.logs.crash(leader.name, power=self._rng.random() < 0.5 and self._may_forget(leader))
+        if self._rng.random() < 0.5 and self._may_forget(leader):
+            self._lose_power(leader)
+        else:
+            self.logs.crash(leader.name)
         self._restart_later(leader)
         return True
 

@@ -98,6 +98,18 @@ class Acknowledged:
 
 
 @frozen
+class Shown:
+    """A node shows *payload*, which was written once, as written by entry (*index*, *term*)."""
+
+    at_ms: int
+    node: str
+    place: tuple[str, str]
+    payload: bytes
+    index: int
+    term: int
+
+
+@frozen
 class Kept:
     """A node keeps what was cut off its log: entries *first* to *last* of these terms."""
 
@@ -135,7 +147,7 @@ class Final:
 
 
 Event: TypeAlias = (
-    Opened | Logged | Cut | Installed | Committed | Led | Forced | Acknowledged | Kept | Lost | Did | Final
+    Opened | Logged | Cut | Installed | Committed | Led | Forced | Acknowledged | Shown | Kept | Lost | Did | Final
 )
 
 

@@ -14,6 +14,7 @@ from mmrepl.sim.mix import FAULTS, Mix
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.single_master.diagram import log_diagram
 from mmrepl.sim.single_master.faults import LOG_FAULTS
+from mmrepl.sim.single_master.late import LATE
 from mmrepl.sim.single_master.run import NOT_HERE, LogOptions, LogOutcome, LogRun, Mode, command_of, draw_log
 from mmrepl.sim.story import Story
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FAULTS_HERE: Mapping[str, object] = {
     **{name: row for name, row in FAULTS.items() if name not in NOT_HERE},
     **LOG_FAULTS,
+    **LATE,
 }
 """The faults that may be asked for."""
 

@@ -11,7 +11,18 @@ from zlib import crc32
 from mmrepl.errors import ClosedError, StoreCorrupt
 from mmrepl.sim.disk import SimStorage
 from mmrepl.sim.host import SimHost
-from mmrepl.sim.single_master.history import Acknowledged, Committed, Cut, Installed, Kept, Led, Logged, Lost, Opened
+from mmrepl.sim.single_master.history import (
+    Acknowledged,
+    Committed,
+    Cut,
+    Installed,
+    Kept,
+    Led,
+    Logged,
+    Lost,
+    Opened,
+    Shown,
+)
 from mmrepl.single_master import events
 from mmrepl.single_master.configuration import Configuration
 from mmrepl.single_master.core import SingleMaster, open_single_master
@@ -191,6 +202,13 @@ class LogNode(SimHost[SingleMaster]):
         """What it promised since the copy was made is forgotten: it will be another one when it is opened."""
         super().put_back(copy, doubt)
         self.identity = None
+
+    def note_shown(self, place: tuple[str, str], payload: bytes, index: int) -> None:
+        """Where a write stands that may have been repeated; not where the log is cut already."""
+        log = self.running.log
+        if log.start < index <= log.last:
+            now = self.cluster.world.now_ms
+            self.cluster.history.add(Shown(now, self.name, place, payload, index, log.term_at(index)))
 
     def wiped(self) -> None:
         """Nothing is left."""

@@ -22,7 +22,8 @@ from mmrepl.sim.run import where
 from mmrepl.sim.single_master.checkers import check_log_history
 from mmrepl.sim.single_master.clients import LogWorkload
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
-from mmrepl.sim.single_master.faults import LogFaults, draw_log_faults
+from mmrepl.sim.single_master.faults import draw_log_faults
+from mmrepl.sim.single_master.late import LateFaults, draw_late
 from mmrepl.single_master.options import Failover
 
 Mode = Literal["automatic", "manual"]
@@ -118,8 +119,10 @@ def draw_log(seed: int, options: LogOptions) -> Mix:
     )  # fmt: skip
     names = mix.names if options.nodes is not None or len(mix.names) > 2 else (*mix.names, "zed")
     faults = {name: times for name, times in mix.faults.items() if name not in NOT_HERE}
-    if options.faults is not None or len(mix.faults) > 2 or seed % 2:  # some of the quiet seeds stay quiet
+    is_quiet = options.faults is None and len(mix.faults) <= 2 and not seed % 2  # some of the quiet seeds stay quiet
+    if not is_quiet:
         faults |= draw_log_faults(dice(seed, "mix", "log"), options.faults, options.duration_ms)
+        faults |= draw_late(dice(seed, "mix", "late"), Failover(options.failover), options.faults, options.duration_ms)
     return evolve(mix, names=names, faults=faults)
 
 
@@ -176,6 +179,7 @@ class LogRun:
             workload, faults = self._plan()
             outcomes = workload.outcomes
             cluster.run(options.duration_ms)
+            faults.play()
             faults.end()
             led = self._live(found)
         except AssertionError as error:
@@ -190,12 +194,12 @@ class LogRun:
             sum(cluster.messages.values()), cluster.now_ms, led, cluster.trace.digest(), perf_counter() - begun,
         )  # fmt: skip
 
-    def _plan(self) -> tuple[LogWorkload, LogFaults]:
+    def _plan(self) -> tuple[LogWorkload, LateFaults]:
         options, cluster, mix = self.options, self.cluster, self.mix
-        drifts = {"clock drifts", "clock jumps", "clock stands"} & mix.faults.keys()
+        drifts = "clock drifts" in mix.faults  # leases know nothing of wall clocks
         workload = LogWorkload(cluster, mix, options.operations, options.duration_ms, leases=not drifts)
         may_force = self.seed % 4 == 0 if options.may_force is None else options.may_force
-        faults = LogFaults(cluster, mix, options.duration_ms, may_force=may_force, gather=workload.gather)
+        faults = LateFaults(cluster, mix, options.duration_ms, workload, may_force=may_force)
         return workload, faults
 
     def _live(self, found: list[Violation]) -> int | None:

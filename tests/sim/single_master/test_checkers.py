@@ -18,6 +18,7 @@ from mmrepl.sim.single_master.history import (
     LogHistory,
     Lost,
     Opened,
+    Shown,
 )
 from mmrepl.sim.wing_gong import Call
 
@@ -65,6 +66,7 @@ PLANTED = {
     ],
     "acknowledged_survive": without(Kept),
     "agreement": [*right()[:-1], Final("b", 2, {K: b"\x02"})],
+    "applied_once": [*right(), Shown(12, "a", K, b"\x01", 1, 1), Shown(13, "b", K, b"\x01", 2, 2)],
 }  # fmt: skip
 
 
@@ -111,6 +113,26 @@ def test_what_a_crash_forgot_before_it_was_told_may_be_written_anew():
     assert judged(events, elected=False) == set()
     told = [*events[:3], opened("b"), Logged(3, "b", 1, ((1, 11), (1, 12))), *events[3:]]
     assert judged(told, elected=False) == {"log_matching"}
+
+
+def test_a_write_may_stand_twice_where_the_first_was_in_a_log_that_gave_way():
+    """With manual failover: at a primary that was deposed, and again at its successor."""
+    events = [
+        *right()[:-6], Shown(8, "a", K, b"\x01", 2, 1), Shown(9, "b", K, b"\x01", 1, 1), *right()[-6:],
+        Shown(12, "a", K, b"\x01", 2, 2),
+    ]  # fmt: skip
+    assert "applied_once" in judged(events)
+    assert judged([event for event in events if event != Shown(9, "b", K, b"\x01", 1, 1)], elected=False) == set()
+
+
+def test_a_read_of_what_a_primary_has_alone_says_nothing():
+    """With manual failover a read may show a write before a quorum holds it; the write may be lost then."""
+    calls = [
+        Call("x", K, True, b"\x01", 0, 1), Call("y", K, True, b"\x02", 2, None), Call("z", K, False, b"\x02", 3, 4),
+        Call("z", K, False, b"\x01", 5, 6),
+    ]  # fmt: skip
+    assert judged(right(), calls) == {"linearizability"}
+    assert judged(right(), calls, elected=False) == set()
 
 
 def test_a_snapshot_stands_for_what_was_before_it():

@@ -13,6 +13,11 @@ SOON = [
     ("automatic", "half is a quorum"),
     ("automatic", "acknowledged by the fastest"),
     ("automatic", "snapshot over a longer log"),
+    ("automatic", "older term's entry committed by counting"),
+    ("automatic", "lease kept at a transfer"),
+    ("automatic", "branch thrown away"),
+    ("manual", "retry applied twice"),
+    ("manual", "promoted without a majority"),
 ]
 
 
