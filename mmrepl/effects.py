@@ -115,8 +115,8 @@ class HostedCore(Core, Protocol):
     def congested(self, link: int, congested: bool) -> None:
         """The buffer of a connection is full, or no longer."""
 
-    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> None:
-        """A message came."""
+    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> bool | None:
+        """A message came. False: a host may leave it to the next turn, and need not take one for this."""
 
     def tick(self, now_ms: int, wall_ms: int) -> None:
         """Time has passed."""

@@ -1,10 +1,10 @@
 """
 The asyncio host of a core, of either mode: sockets, the disk and the clock on one side, the pure core on the other.
 
-Everything runs on the event loop but the commits, which run in one thread of their own. Once a turn of the loop, in
-which as much may have happened as will, the driver asks the core what is to be done and does it: messages leave at
-once, for the core speaks only of what is durable; at most one commit is under way, and what comes meanwhile is the
-next. There is no timer in any of this but the core's own tick.
+Everything runs on the event loop but the commits, which have a thread of their own as far as it pays
+(`mmrepl.runtime.disk`). Once a turn of the loop, in which as much may have happened as will, the driver asks the core
+what is to be done and does it: messages leave at once, for the core speaks only of what is durable; at most one commit
+is under way, and what comes meanwhile is the next. There is no timer in any of this but the core's own tick.
 
 What is wrong with a peer costs its connection. What is wrong with the disk stops all writing: nothing more is
 acknowledged. What is wrong with us, an exception that nobody foresaw in the core, stops the node: it says so to
@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from mmrepl.effects import Effects, Envelope, HostedCore, Persist
 from mmrepl.errors import DiskFull, MmreplError, StorageError, StoreFailed, UsageError
 from mmrepl.ports import Clock, Rng, Storage, Transport
 from mmrepl.replication.push import FRAMES_A_TURN
+from mmrepl.runtime.disk import Disk, is_small
 from mmrepl.runtime.link import Doorstep, LinkHandler
 from mmrepl.transport.backoff import Backoff
 from mmrepl.transport.guard import report
@@ -77,7 +77,7 @@ class Driver:
         self._on_durable = on_durable
         self._on_tick = on_tick
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mmrepl-disk")
+        self._disk = Disk(storage)
         self._links: dict[int, LinkHandler] = {}
         self._link_count = 0
         self._pump: asyncio.Handle | None = None
@@ -145,23 +145,26 @@ class Driver:
                 handle.cancel()
 
     def _take_turn(self) -> None:
-        now_ms = self._clock.monotonic_ms()
-        self.core.tick(now_ms, self._clock.wall_ms())
-        may_persist = self._committing is None and self.failure is None
-        effects = self.core.ready(now_ms, self._clock.wall_ms(), may_persist=may_persist)
+        now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+        core = self.core
+        core.tick(now_ms, wall_ms)
+        may_persist = self._may_persist()
+        if may_persist and self._disk.is_quick:
+            may_persist = self._commit_first()
+        effects = core.ready(now_ms, wall_ms, may_persist=may_persist)
         if effects.persist is not None:
             self._commit(effects.persist)  # first: the disk works while we send, and nothing of that waits for it
         self._do(effects)
         if self._greeting or self.doorstep:
             self._note_greetings()
-        is_due = bool(effects.close) or now_ms - self._looked_ms >= self.core.limits.gossip_tick_ms
+        is_due = bool(effects.close) or now_ms - self._looked_ms >= core.limits.gossip_tick_ms
         if is_due or any(map(_is_news, effects.notify)):
             self._looked_ms = now_ms
             self._dial_whoever_is_missing()
         if is_due or effects.notify:
             self._on_tick()
-        if self._storage is None and self.core.local.end != self._told_end:
-            self._told_end = self.core.local.end  # in memory everything is durable at once
+        if self._storage is None and core.local.end != self._told_end:
+            self._told_end = core.local.end  # in memory everything is durable at once
             self._on_durable(None)
         self._set_timer(effects.wake_at, now_ms)
 
@@ -224,25 +227,48 @@ class Driver:
 
     # -- the disk
 
-    def _commit(self, persist: Persist) -> None:
-        """Give a commit to the disk's thread. No task and no future: every write waits for two of these hand-overs."""
-        self._committing, self._retry = persist, None
-        self._executor.submit(self._commit_there, persist)
+    def _may_persist(self) -> bool:
+        """Whether there may be another commit."""
+        return self._committing is None and self.failure is None
 
-    def _commit_there(self, persist: Persist) -> None:
-        """On the disk's thread."""
-        assert self._storage is not None
-        error: Exception | None = None
+    def _commit(self, persist: Persist) -> None:
+        """Give a commit to the disk's thread."""
+        self._committing, self._retry = persist, None
+        self._disk.commit_there(persist, self._committed)
+
+    def _commit_first(self) -> bool:
+        """
+        Commit what there is before the core is asked what to do, which is then told in this turn that it is durable.
+
+        Where that would keep the loop waiting the thread gets it. Returns whether there may be another commit now.
+        """
+        persist = self.core.local.take_persist()
+        if persist is None:
+            return True
+        if not is_small(persist.commit):
+            self._commit(persist)
+            return False
         try:
-            self._storage.commit(persist.commit, persist.durability)
-        except Exception as raised:  # noqa: BLE001 - whatever it is, there would be a hole before the next commit
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._committed, persist, error)
+            error = self._disk.commit_here(persist)
+        except BaseException:  # interrupted: the thread makes it whole
+            self._commit(persist)
+            raise
+        self._committing = persist
+        self._note_committed(persist, error)
+        return self._may_persist()
 
     def _committed(self, persist: Persist, error: Exception | None) -> None:
+        """The thread has made it, or could not."""
         if self._committed_once is not None and not self._committed_once.done():
             self._committed_once.set_result(None)
+        try:
+            self._note_committed(persist, error)
+        except Exception as broken:  # noqa: BLE001 - as in a turn
+            self._stop(broken)
+        if self._may_persist():
+            self.wake()
+
+    def _note_committed(self, persist: Persist, error: Exception | None) -> None:
         if isinstance(error, DiskFull):
             self._retry = self._loop.call_later(DISK_FULL_SECONDS, self._commit, persist)
             if self.full is None:
@@ -255,18 +281,12 @@ class Driver:
             self._on_durable(self.failure)
             return
         self.full = None
-        try:
-            self.core.persisted(persist.position)
-            self._on_durable(None)
-        except Exception as broken:  # noqa: BLE001 - as in a turn
-            self._stop(broken)
-        self.wake()
+        self.core.persisted(persist.position)
+        self._on_durable(None)
 
     async def backup(self, target: str) -> None:
         """A copy of what was committed, made on the disk's thread, between commits. Raises UsageError, StorageError."""
-        if self._storage is None:
-            raise UsageError("this node is in memory: there is no file to back up")
-        await self._loop.run_in_executor(self._executor, self._storage.backup, target)
+        await self._disk.backup(target)
 
     # -- connections
 
@@ -289,12 +309,19 @@ class Driver:
         """Bytes came that make no message yet: a large one is under way on a slow line."""
         self.core.heard(handler.number, self._clock.monotonic_ms())
 
-    def messages(self, handler: LinkHandler, frames: list[Frame]) -> None:
-        """Messages came. Raises FrameError for what is none; those before it have been heard."""
+    def messages(self, handler: LinkHandler, frames: list[Frame]) -> bool:
+        """
+        Messages came. Raises FrameError for what is none; those before it have been heard.
+
+        Returns whether a turn had better be taken for them.
+        """
         core, number = self.core, handler.number
         limits, now_ms, wall_ms = core.limits, self._clock.monotonic_ms(), self._clock.wall_ms()
+        is_news = False
         for kind, body in frames:
-            core.receive(number, decode(kind, body, limits), now_ms, wall_ms)
+            if core.receive(number, decode(kind, body, limits), now_ms, wall_ms) is not False:
+                is_news = True
+        return is_news
 
     def link_lost(self, handler: LinkHandler, reason: str) -> None:
         """A connection is gone."""
@@ -416,11 +443,7 @@ class Driver:
             self._quiet()
             await asyncio.gather(*self._dialling.values(), return_exceptions=True)
             await self._transport.close()
-            try:
-                if self._storage is not None:
-                    await self._loop.run_in_executor(self._executor, self._storage.close)
-            finally:
-                self._executor.shutdown(wait=True)
+            await self._disk.close()
         if self.full is not None:
             lost = self.core.local.end - self.core.local.durable
             error = DiskFull(f"closed without room on the disk: the last {lost} operations are lost here ({self.full})")
@@ -445,8 +468,8 @@ class Driver:
 
 
 def _is_news(event: object) -> bool:
-    """Whether an event may tell of somebody to be dialled: one that answers somebody's question does not."""
-    return getattr(event, "token", None) is None
+    """Whether an event may tell of somebody to be dialled: what answers a question, or is of every turn, does not."""
+    return getattr(event, "token", None) is None and not getattr(event, "is_routine", False)
 
 
 def _not_yet(full: DiskFull) -> DiskFull:

@@ -46,10 +46,11 @@ class LinkHandler:
     def received(self, data: bytes) -> None:
         """Bytes, cut anywhere."""
         driver = self._driver
+        is_news = True
         try:
             frames = self._frames.feed(data)
             if frames:
-                driver.messages(self, frames)
+                is_news = driver.messages(self, frames)
             if not driver.core.is_up(self.number):
                 self._bytes += len(data)
                 if self._bytes > STRANGER_BYTES:
@@ -58,7 +59,8 @@ class LinkHandler:
                 driver.heard(self)
         except PeerError as error:
             self.give_up(f"{type(error).__name__}: {error}")
-        driver.wake()
+        if is_news:
+            driver.wake()
 
     def give_up(self, reason: str) -> None:
         """Close, and let people know why."""

@@ -4,7 +4,7 @@ A node of a single-master cluster: one writer at a time, elected or appointed, a
 Any node can be read; writes are taken by the primary (the leader, where it is elected) and refused elsewhere with the
 name and address of who takes them. How many must hold a write before its writer is answered, and how new a read has to
 be, is chosen for the cluster and for each call. Everything happens on the event loop on which the node was started,
-but the disk, which has a thread of its own.
+but the disk, which has a thread of its own while it is not quick (`mmrepl.runtime.disk`).
 """
 
 from __future__ import annotations

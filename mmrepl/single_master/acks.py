@@ -52,6 +52,15 @@ class Acks:
             self._watched[index] = None
         self.count += 1
 
+    @property
+    def beyond_quorum(self) -> bool:
+        """Whether somebody waits for more than that the entry is committed: for replicas by number, or all."""
+        return any(
+            queue and ack not in {0, "quorum"}
+            for queues in (self._plain, self._applied)
+            for ack, queue in queues.items()
+        )
+
     def stop(self, token: object) -> None:
         """Nobody waits for *token* any longer. Cost: proportional to those who wait."""
         queues = [*self._plain.values(), *self._applied.values()]

@@ -28,6 +28,7 @@ from mmrepl.types import DEFAULT_LIMITS, Limits
 from mmrepl.wire.greeting import Refusal
 from mmrepl.wire.messages import Hello, Message, Proof, Refuse
 from mmrepl.wire.single_master import (
+    SINGLE_MASTER_NUMBERS,
     Append,
     Appended,
     Campaign,
@@ -62,6 +63,7 @@ class SingleMaster(Serving):
 
     def __init__(self, opened: Opened, rng: Rng, options: Options, limits: Limits, now_ms: int) -> None:
         super().__init__(opened, rng, options, limits, now_ms)
+        self._can_wait = False  # whether the message at hand asks for nothing before the next turn
         self._tick_ms = max(1, min(options.heartbeat_ms // 2, limits.gossip_tick_ms))
         if opened.hard.leading and self.is_manual and opened.doubt is None and self.history.current.has(self.node):
             self._take_office(now_ms)
@@ -92,20 +94,29 @@ class SingleMaster(Serving):
         if found is not None and found.peer is not None:
             found.peer.congested = congested
 
-    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> None:
-        """A message came. Whatever is wrong with it costs that connection, nothing else."""
+    def receive(self, link: int, message: Message, now_ms: int, wall_ms: int) -> bool:
+        """
+        A message came. Whatever is wrong with it costs that connection, nothing else.
+
+        Returns whether there may be something to do now; what need not be done before the next turn says False.
+        """
         self._wall_ms = wall_ms
         found = self.reception.links.get(link)
         if found is None:
-            return  # closed already; the host may still deliver what was under way
+            return False  # closed already; the host may still deliver what was under way
+        self._can_wait = False
         try:
             self._dispatch(found, message, now_ms, wall_ms)
         except PeerError as error:
             self.reception.refuse(found, Refusal(type(error).__name__, str(error)))
+        return not self._can_wait
 
     def _dispatch(self, link: Link, message: Message, now_ms: int, wall_ms: int) -> None:
         peer = link.peer
-        if isinstance(message, Hello):
+        if type(message) in SINGLE_MASTER_NUMBERS and peer is not None and peer.link == link.number:
+            peer.heard_ms = now_ms
+            self._obey(peer, message, now_ms, wall_ms)  # type: ignore[arg-type]
+        elif isinstance(message, Hello):
             self.reception.hello(link, message, now_ms)
         elif isinstance(message, Refuse):
             self.reception.refused(link, message)
@@ -113,9 +124,6 @@ class SingleMaster(Serving):
             self.reception.proof(link, message, now_ms)
         elif peer is None or peer.link != link.number:
             raise FrameError(f"a {type(message).__name__} before the hello was done")
-        elif isinstance(message, SingleMasterMessage):
-            peer.heard_ms = now_ms
-            self._obey(peer, message, now_ms, wall_ms)
         else:
             raise FrameError(f"a {type(message).__name__}, which belongs to the other mode")
 
@@ -130,7 +138,7 @@ class SingleMaster(Serving):
                 self.set_term(message.term)  # the others may still answer
             else:
                 self.step_down(message.term, f"{peer.name!r} is in term {message.term}")
-        if isinstance(message, Append | Chunk):
+        if isinstance(message, (Append, Chunk)):
             if message.term < self.term:
                 self.say(peer.link, Appended(self.term, message.round, ok=False, match=0))
                 return
@@ -139,6 +147,9 @@ class SingleMaster(Serving):
                 self.following.append(peer, message, now_ms, wall_ms)
             else:
                 self.following.chunk(peer, message, wall_ms)
+        elif isinstance(message, Appended):
+            if self.tenure is not None and message.term >= self.term:
+                self._can_wait = not self.tenure.appended(peer, message, now_ms) and not self.events
         elif isinstance(message, Vote):
             self.election.vote(peer, message)
         elif isinstance(message, ReadAsk):
@@ -155,8 +166,6 @@ class SingleMaster(Serving):
             return
         elif isinstance(message, TakeOver):
             self.promotion.take_over(peer, message)
-        elif self.tenure is not None and isinstance(message, Appended):
-            self.tenure.appended(peer, message, now_ms)
         elif self.tenure is not None and isinstance(message, ChunkWanted):
             self.tenure.wanted_chunk(peer, message, now_ms)
 

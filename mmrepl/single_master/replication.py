@@ -48,6 +48,7 @@ class Tenure:
         self.lease_is_given_up = False  # a successor was told to take over: see `promotion`
         self._told_round: dict[str, int] = {}
         self._heard = True  # whether something was confirmed since the last turn
+        self._echoed = True  # whether a round was
         self._is_told_later = False  # whether more was committed in this turn: see `_has_news`
         self.shipping = Shipping(core)
         self.members_changed()
@@ -61,7 +62,7 @@ class Tenure:
                 del self.progress[name]  # is on no disk any more
         for name in sorted(members.keys() - self.progress.keys()):
             self.progress[name] = Progress(members[name], self._core.log.last + 1)
-        self._heard = True
+        self._heard = self._echoed = True
 
     # -- how far
 
@@ -108,7 +109,9 @@ class Tenure:
         if not self._heard:
             return
         self._heard = False
-        self._confirm_rounds()
+        if self._echoed:
+            self._echoed = False
+            self._confirm_rounds()
         if core.is_manual:
             core.committed = max(core.committed, core.journal.durable)
             return
@@ -136,15 +139,20 @@ class Tenure:
 
     # -- what members answer
 
-    def appended(self, peer: Peer, message: Appended, now_ms: int) -> None:
-        """A member confirms, or says where its log parts from ours. Who is no member confirms nothing."""
+    def appended(self, peer: Peer, message: Appended, now_ms: int) -> bool:
+        """
+        A member confirms, or says where its log parts from ours. Who is no member confirms nothing.
+
+        Returns whether anything may follow from it now. Nothing does when a member confirms what is committed already,
+        as in every quorum somebody is the last.
+        """
         core = self._core
         progress = self.progress.get(peer.name)
         if progress is None or not core.history.current.has(peer.node):
-            return
+            return False
         if message.round > progress.round:
             progress.round = min(message.round, self.round)
-            self._heard = True
+            self._heard = self._echoed = True
         if message.reset:
             if progress.way is not Way.SNAPSHOT:
                 progress.match = 0
@@ -154,12 +162,27 @@ class Tenure:
                 self._heard = True
             if progress.way is Way.REPLICATE:
                 self._look_whether_live(progress)
+                return self._matters(progress)
         elif progress.way is not Way.SNAPSHOT:
             hint = min(message.match, core.log.last)
             if hint < core.log.start:
                 self.shipping.begin(progress, now_ms)
             else:
                 progress.rejected(core.log.latest_at_most(hint, message.hint_term))
+        return True
+
+    def _matters(self, progress: Progress) -> bool:
+        """Whether somebody may have waited for what a member has just confirmed."""
+        core = self._core
+        return (
+            progress.match > core.committed
+            or progress.next <= core.journal.durable
+            or progress.commit_told < core.committed
+            or core.is_manual
+            or core.reads.count > 0
+            or core.promotion.is_handing_over
+            or core.acks.beyond_quorum
+        )
 
     def _look_whether_live(self, progress: Progress) -> None:
         """It is live once it lacks nothing but what is under way, until it lacks more than a window for a while."""
@@ -201,7 +224,7 @@ class Tenure:
         if len(self._sent_ms) > ROUNDS:
             self._sent_ms.popleft()
         self.beat_at_ms = now_ms + self._core.options.heartbeat_ms
-        self._heard = True
+        self._heard = self._echoed = True
         return self.round
 
     def send(self, now_ms: int) -> None:
