@@ -26,6 +26,14 @@ class SystemClock:
 SYSTEM_CLOCK: Clock = SystemClock()
 
 
+class _SystemRng(random.SystemRandom):
+    """Bits from the operating system; delays, which nobody has to guess, without asking it each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random().random  # type: ignore[method-assign]  # noqa: S311 - seeded by the system
+
+
 def system_rng() -> Rng:
-    """Dice seeded by the operating system: incarnations and nonces must not repeat."""
-    return random.SystemRandom()
+    """Dice of the operating system: incarnations and nonces must not repeat."""
+    return _SystemRng()

@@ -26,6 +26,7 @@ class Waiting:
         self._durable: deque[tuple[OpLog, int, asyncio.Future[None]]] = deque()  # positions ascend within one log
         self._acks: dict[object, asyncio.Future[None]] = {}
         self._news = asyncio.Event()  # replaced whenever there was some
+        self._is_awaited = False  # whether anybody waits for that: most turns tell nobody
 
     def durable_at(self, log: OpLog, position: int) -> asyncio.Future[None]:
         """Done when everything before *position* of *log* is durable, or the store that began again after it."""
@@ -64,12 +65,15 @@ class Waiting:
 
     async def news(self) -> None:
         """Return when `stir` is called."""
+        self._is_awaited = True
         await self._news.wait()
 
     def stir(self) -> None:
         """Wake everybody who waits for news."""
-        self._news.set()
-        self._news = asyncio.Event()
+        if self._is_awaited:
+            self._is_awaited = False
+            self._news.set()
+            self._news = asyncio.Event()
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -74,8 +74,11 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True):
 
     def has(self, node: NodeId) -> bool:
         """Whether the node, in this incarnation, is a member."""
-        member = self.member(node.name)
-        return member is not None and member.incarnation == node.incarnation
+        name = node.name
+        for member in self.members:  # asked of every peer in every turn
+            if member.name == name:
+                return member.incarnation == node.incarnation
+        return False
 
     def is_voter(self, name: str) -> bool:
         """Whether the member of that name has a vote, in one of the sets."""

@@ -6,6 +6,8 @@ Each verb that takes a *token* is answered by exactly one event that carries it,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 from attrs import frozen
 
@@ -121,8 +123,8 @@ class Installed:
     index: int
 
 
-@frozen
-class Applied:
-    """Everything up to *index* has been applied since the last turn. At most one a turn."""
+class Applied(msgspec.Struct, frozen=True):
+    """Everything up to *index* has been applied since the last turn. At most one a turn: a struct, as `Answered`."""
 
     index: int
+    is_routine: ClassVar[bool] = True

@@ -322,6 +322,9 @@ class _Connection(asyncio.BufferedProtocol):
         """Send *data*, now or as soon as the network takes it. After `close`, or once lost, does nothing."""
         if self._closing or self._guard.over:
             return
+        if self._transport is not None and not self._paused and not self._queue and len(data) <= WRITE_BYTES:
+            self._transport.write(data)
+            return
         self._queue.append(data)
         self._queued_bytes += len(data)
         if not self._paused:

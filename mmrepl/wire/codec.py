@@ -77,7 +77,9 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
         message: Message = decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise FrameError(f"a message of type {number} that cannot be read: {error}") from error
-    if isinstance(message, Delta):
+    if number in _SINGLE_MASTER:
+        check_message(message, limits)  # type: ignore[arg-type]
+    elif isinstance(message, Delta):
         _check_vector(message.assumes, limits)
         _check_batch(message.batch, limits)
     elif isinstance(message, Snapshot):
@@ -96,8 +98,6 @@ def decode(number: int, body: bytes | memoryview, limits: Limits = DEFAULT_LIMIT
             raise FrameError(f"acknowledgements of {len(message.entries)} members: at most {limits.peers}")
         for _, vector, _ in message.entries:
             _check_vector(vector, limits)
-    elif number in _SINGLE_MASTER:
-        check_message(message, limits)  # type: ignore[arg-type]
     return message
 
 

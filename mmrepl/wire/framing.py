@@ -73,16 +73,26 @@ def decode_frames(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Frame]:
     Raises:
         FrameError: anything else.
     """
-    if len(data) >= HEADER_BYTES:  # a single frame, by far the usual case: no reader is needed to know where it ends
-        magic, version, flags, kind, length, checksum = _HEADER.unpack_from(data)
-        if len(data) == HEADER_BYTES + length and not flags and magic == MAGIC and version == PROTOCOL_VERSION:
-            body = data[HEADER_BYTES:]
-            if length <= limits.frame_bytes and crc32(body, crc32(data[: _CHECKED.size])) == checksum:
-                return [(kind, body)]
+    single = _single(data, limits)
+    if single is not None:
+        return [single]
     reader = FrameReader(limits)
     frames = reader.feed(data)
     reader.finish()
     return frames
+
+
+def _single(data: bytes, limits: Limits) -> Frame | None:
+    """The frame, if *data* is a plain one, whole and sound: by far the usual case. None says nothing."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, version, flags, kind, length, checksum = _HEADER.unpack_from(data)
+    if len(data) != HEADER_BYTES + length or flags or magic != MAGIC or version != PROTOCOL_VERSION:
+        return None
+    body = data[HEADER_BYTES:]
+    if length > limits.frame_bytes or crc32(body, crc32(data[: _CHECKED.size])) != checksum:
+        return None
+    return kind, body
 
 
 class FrameReader:
@@ -122,6 +132,10 @@ class FrameReader:
         """
         if self._refusal is not None:
             raise FrameError(self._refusal)
+        if self._body is None and not self._head and type(data) is bytes:
+            single = _single(data, self._limits)
+            if single is not None:
+                return [single]
         frames: list[Frame] = []
         try:
             self._take(bytes(data), frames)  # of bytes, bytes() is no copy
