@@ -12,6 +12,9 @@ need not carry it (see `mmrepl.log.batch`, voids). Of some the context is carrie
 whose context covers something that the one which overwrote them had not seen by itself. What only they had overwritten
 would rise at whoever is given a void, which has no context. That happens where another node, which had cut its log
 further, had let a stable context shrink before it wrote; and where a receipt was written over.
+
+A husk that covers what is not here yet, a deletion as read at a node that was ahead, outlives the cut as well: in its
+segment, in snapshots, on disk. Of the rest the silence says enough: what was applied and does not live is dead.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class Segment:
         "counters",
         "dead",
         "dead_saved",
+        "husks",
+        "is_stale",
         "keys",
         "number",
         "payloads",
@@ -58,6 +63,8 @@ class Segment:
         self.payloads: list[bytes | None] = []
         self.contexts: dict[int, Context] = {}  # counter -> context, where it is not plain
         self.buried: dict[int, int] = {}  # index -> position; buried, and the payload is still held
+        self.husks: set[int] = set()  # counters: buried, and the context is kept; they do not count as dead
+        self.is_stale = False  # whether there are husks that are not so on disk
         self.dead = 0  # how many of the entries were buried since
         self.dead_saved = 0  # how many of those the journal has on disk
 
@@ -85,15 +92,16 @@ class Segment:
             part.contexts = {n: self.contexts[n] for n in part.counters if n in self.contexts}
         return part
 
-    def pick(self, indexes: Iterable[int]) -> Segment:
-        """The entries at some indexes, ascending, taken for live."""
+    def pick(self, indexes: Iterable[int], position: int = COUNTER_MAX) -> Segment:
+        """The entries at some indexes, ascending, taken for live; for husks, those that were one at *position*."""
         part = Segment(self.number)
         for index in indexes:
             counter = self.counters[index]
-            context = self.contexts.get(counter)
-            part.append(
-                counter, self.stamps[index], self.tables[index], self.keys[index], self.payloads[index], context
-            )
+            context, payload = self.contexts.get(counter), self.payloads[index]
+            if counter in self.husks and self.buried.get(index, 0) < position:
+                payload = VOID
+                part.husks.add(counter)
+            part.append(counter, self.stamps[index], self.tables[index], self.keys[index], payload, context)
         return part
 
     def pieces(self, size: int) -> Iterator[Segment]:
@@ -120,13 +128,23 @@ class Segment:
         return [counter for index, counter in enumerate(self.counters) if self.is_dead(index)]
 
     def is_dead(self, index: int) -> bool:
-        """Whether the entry was buried."""
-        return self.payloads[index] is VOID or index in self.buried
+        """Whether the entry was buried, and is no husk."""
+        return (self.payloads[index] is VOID or index in self.buried) and self.counters[index] not in self.husks
 
     def void(self, index: int) -> None:
         """Let the payload of an entry go."""
         self.payloads[index] = VOID
-        self.contexts.pop(self.counters[index], None)
+        if self.counters[index] not in self.husks:
+            self.contexts.pop(self.counters[index], None)
+
+    def end_husks(self, known: list[Columns]) -> None:
+        """Those are dead of which everything has come that their contexts cover."""
+        for counter in [counter for counter in self.husks if not is_open(self.contexts[counter], known)]:
+            self.husks.discard(counter)
+            self.dead += 1
+            index = self.find(counter)
+            if index not in self.buried:
+                self.void(index)
 
     def release(self, position: int) -> None:
         """Let the payloads go of what was buried before *position*."""
@@ -200,8 +218,12 @@ class Columns:
                 return segment, index
         raise KeyError(f"{self.origin}:{counter} is not held")
 
-    def pick_dense(self, last: int, position: int) -> Segment:
-        """Dense operations up to counter *last* that nothing before *position* had buried, copied as a segment."""
+    def pick_dense(self, last: int, position: int, clock: Mapping[int, int]) -> Segment:
+        """
+        Dense operations up to counter *last* that nothing before *position* had buried, copied as a segment.
+
+        With them the husks whose context reaches beyond *clock*, origin index to counter.
+        """
         count = max(0, last - self.base + 1)
         part = Segment(0)
         dead = [0 < at < position for at in self.buried[:count]]
@@ -214,15 +236,39 @@ class Columns:
                 self._settle_run(part, low, high)
             low = high
         assert VOID not in part.payloads, "what lived at the clock is held until the clock has passed it"
-        return part
+        husks = [
+            n
+            for n in self.needed
+            if n <= last and self.buried[n - self.base] < position and not self._is_within(self.contexts[n], clock)
+        ]
+        return self._with_husks(part, husks) if husks else part
+
+    def _with_husks(self, part: Segment, husks: list[int]) -> Segment:
+        both = Segment(part.number)
+        entries = {counter: index for index, counter in enumerate(part.counters)}
+        for counter in sorted([*entries, *husks]):
+            offset = counter - self.base
+            payload = part.payloads[entries[counter]] if counter in entries else VOID
+            context = self.contexts.get(counter)
+            both.append(counter, self.stamps[offset], self.tables[offset], self.keys[offset], payload, context)
+        return both
 
     # -- changing
 
-    def bury(self, counter: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None) -> None:
+    def bury(
+        self,
+        counter: int,
+        position: int,
+        known: list[Columns],
+        *,
+        forget_payload: bool,
+        seen: Mapping[int, int] | None = None,
+    ) -> None:
         """
         The operation was overwritten, at *position* of the log. Its payload goes unless peers may still want it.
 
-        *seen* is the context of what overwrote it, origin index to counter; None is this origin's own past.
+        *seen* is the context of what overwrote it, origin index to counter; None is this origin's own past. *known* are
+        the columns of all origins.
         """
         offset = counter - self.base
         if offset >= 0:
@@ -235,7 +281,11 @@ class Columns:
                 self.payloads[offset] = VOID
             return
         segment, index = self._settled(counter)
-        if not segment.is_dead(index):
+        context = segment.contexts.get(counter)
+        if context is not None and is_open(context, known) and not self._is_within(context, seen):
+            segment.husks.add(counter)
+            segment.is_stale = True
+        elif not segment.is_dead(index) or (context is not None and segment.payloads[index] is VOID):  # came as a husk
             segment.dead += 1
         if forget_payload:
             segment.buried.pop(index, None)
@@ -248,9 +298,11 @@ class Columns:
             return all(packed >> COUNTER_BITS == self.index for packed in context)
         return all(seen.get(packed >> COUNTER_BITS, 0) >= packed & COUNTER_MAX for packed in context)
 
-    def settle(self, through: int, next_number: Iterator[int]) -> list[Segment]:
+    def settle(self, through: int, next_number: Iterator[int], known: list[Columns]) -> list[Segment]:
         """
         Move the border to above *through*: live operations into segments, all others out. Returns changed segments.
+
+        Husks whose context covers something that is not here go with the live ones. *known* are all columns.
 
         Cost: proportional to what is moved.
         """
@@ -258,7 +310,8 @@ class Columns:
         if count <= 0:
             return []
         changed: list[Segment] = []
-        for first, high in self._live_runs(count):
+        husks = {n for n in self.needed if n <= through and is_open(self.contexts[n], known)}
+        for first, high in self._live_runs(count, husks):
             low = first
             while low < high:
                 segment = self.segments[-1] if self.segments else None
@@ -270,6 +323,10 @@ class Columns:
                 end = min(high, low + SEGMENT_OPERATIONS - len(segment))
                 self._settle_run(segment, low, end)
                 low = end
+        for counter in husks:
+            segment, index = self._settled(counter)
+            segment.payloads[index] = VOID
+            segment.husks.add(counter)
         for column in (self.positions, self.stamps, self.tables, self.keys, self.payloads, self.buried):
             del column[:count]
         if self.contexts:
@@ -279,12 +336,14 @@ class Columns:
         self.base = through + 1
         return changed
 
-    def _live_runs(self, count: int) -> Iterator[tuple[int, int]]:
-        """Offsets below *count* whose operations live, as (first, end)."""
+    def _live_runs(self, count: int, husks: set[int]) -> Iterator[tuple[int, int]]:
+        """Offsets below *count* whose operations live, or are among *husks*, as (first, end)."""
         if VOID not in self.payloads[:count] and not any(self.buried[:count]):
             yield 0, count
             return
         dead = [buried or payload is VOID for buried, payload in zip(self.buried[:count], self.payloads, strict=False)]
+        for counter in husks:
+            dead[counter - self.base] = False
         low = 0
         while low < count:
             if dead[low]:
@@ -307,15 +366,20 @@ class Columns:
         if self.contexts:
             segment.contexts.update((n, self.contexts[n]) for n in range(first, end) if n in self.contexts)
 
-    def compact(self) -> tuple[list[Segment], list[int]]:
+    def compact(self, known: list[Columns]) -> tuple[list[Segment], list[int]]:
         """
         Rewrite segments that are half dead. Returns the new segments and the numbers of those that they replace.
+
+        Husks are dead once all that they cover has come. *known* are the columns of all origins.
 
         A new one takes the number of the first that it replaces, so that numbers ascend as counters do: by that order
         segments are loaded, and operations of one origin are applied in theirs.
 
         Cost: proportional to the segments rewritten, so amortised constant a burial.
         """
+        for segment in self.segments:
+            if segment.husks:
+                segment.end_husks(known)
         if not any(segment.dead * 2 > len(segment) for segment in self.segments):
             return [], []
         fresh: list[Segment] = []
@@ -340,6 +404,8 @@ class Columns:
                 target.append(
                     counter, segment.stamps[index], segment.tables[index], segment.keys[index], payload, context
                 )
+                if counter in segment.husks:
+                    target.husks.add(counter)
         self.segments = kept
         return fresh, gone
 
@@ -359,3 +425,10 @@ class Columns:
         assert all(len(segment) for segment in self.segments)
         for segment in self.segments:
             assert segment.dead == len(segment.dead_counters())
+            assert segment.husks <= segment.contexts.keys()
+            assert all((i := segment.find(n)) in segment.buried or segment.payloads[i] is VOID for n in segment.husks)
+
+
+def is_open(context: Context, known: list[Columns]) -> bool:
+    """Whether a context covers something that is not here."""
+    return any(packed & COUNTER_MAX > known[packed >> COUNTER_BITS].head for packed in context)

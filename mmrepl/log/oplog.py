@@ -253,7 +253,7 @@ class OpLog:
     def bury(self, packed: int, position: int, *, forget_payload: bool, seen: Mapping[int, int] | None = None) -> None:
         """The operation *packed* was overwritten by the one at *position*, which had *seen* that of the key."""
         columns = self.columns[packed >> COUNTER_BITS]
-        columns.bury(packed & COUNTER_MAX, position, forget_payload=forget_payload, seen=seen)
+        columns.bury(packed & COUNTER_MAX, position, self.columns, forget_payload=forget_payload, seen=seen)
 
     def bury_voids(self, position: int, since: int = 0) -> None:
         """
@@ -282,13 +282,13 @@ class OpLog:
         changed: list[Segment] = []
         for columns in self.columns:
             size = bisect_left(columns.positions, position)
-            changed += columns.settle(columns.base + size - 1, self._segment_numbers)
+            changed += columns.settle(columns.base + size - 1, self._segment_numbers, self.columns)
         self.start = max(self.start, min(position, self.end))
         return changed
 
     def settle_origin(self, columns: Columns, through: int) -> None:
         """Settle one origin by itself and let its counters continue above *through* (a snapshot was joined)."""
-        columns.settle(min(through, columns.head), self._segment_numbers)
+        columns.settle(min(through, columns.head), self._segment_numbers, self.columns)
         columns.base = max(columns.base, through + 1)
 
     def release(self, position: int) -> None:
@@ -303,7 +303,7 @@ class OpLog:
         fresh: list[Segment] = []
         gone: list[int] = []
         for columns in self.columns:
-            new, old = columns.compact()
+            new, old = columns.compact(self.columns)
             fresh += new
             gone += old
         return fresh, gone
@@ -487,8 +487,8 @@ class _BatchBuilder:
         self._contexts.append(entry)
 
     def add_segment(self, columns: Columns, segment: Segment) -> None:
-        """The live operations of a segment."""
-        if segment.dead:
+        """The live operations of a segment, and its husks."""
+        if segment.dead or segment.husks:
             segment = segment.pick(index for index in range(len(segment)) if not segment.is_dead(index))
         if not len(segment):
             return

@@ -178,7 +178,7 @@ class Journal:
             self._drop_segment(number)
         for columns in log.columns:
             for segment in columns.segments:
-                if segment.number in changed:
+                if segment.number in changed or segment.is_stale:
                     self._save_segment(columns, segment)
                 elif segment.dead != segment.dead_saved:
                     self._note_deaths(segment)
@@ -217,6 +217,7 @@ class Journal:
         if self._left_out.pop(segment.number, None) or segment.dead_saved:
             self.note(DEAD.format(segment.number), None)
         segment.dead_saved = segment.dead
+        segment.is_stale = False
         self._saved_segments.add(segment.number)
 
     def _drop_segment(self, number: int) -> None:

@@ -332,7 +332,7 @@ class Keyspace:
         after = [dot for dot in after if log.columns[dot >> COUNTER_BITS].payload(dot & COUNTER_MAX) is not None]
         gone = [dot for dot in before if dot not in after]
         for dot in gone:
-            log.bury(dot, 1, forget_payload=True)
+            log.bury(dot, 1, forget_payload=True, seen=context)
         if after:
             highest: dict[int, int] = {}
             for dot in after:

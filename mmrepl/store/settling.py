@@ -14,7 +14,7 @@ from attrs import frozen
 
 from mmrepl.causality.dot import COUNTER_BITS
 from mmrepl.log.batch import Batch
-from mmrepl.log.columns import Columns, Context
+from mmrepl.log.columns import VOID, Columns, Context
 from mmrepl.store.store import Store
 from mmrepl.store.table import Table
 
@@ -55,6 +55,9 @@ class Settling:
         self._columns = [store.log.origin(node) for node in batch.node_ids()]
         self._contexts = store.pack_contexts(batch, self._columns)
         self._stamps = batch.absolute_stamps()
+        self._payloads = batch.payloads
+        if VOID in batch.payloads:  # a husk; it is told by identity from here on
+            self._payloads = [VOID if payload == VOID else payload for payload in batch.payloads]
         if self._stamps:
             store.hlc.observe(max(self._stamps))
 
@@ -82,7 +85,7 @@ class Settling:
         if self._contexts:
             shift = piece.first - low
             contexts = {at + shift: self._contexts[at] for at in range(low, high) if at in self._contexts}
-        keys, payloads = batch.keys[low:high], batch.payloads[low:high]
+        keys, payloads = batch.keys[low:high], self._payloads[low:high]
         stamps, table = self._stamps[low:high], piece.table
         self._store.log.settled_extend(owner, piece.first, stamps, table.number, keys, payloads, contexts, number)
         dot = owner.index << COUNTER_BITS | piece.first

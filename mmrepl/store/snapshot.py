@@ -7,6 +7,9 @@ and the snapshot lacks is dead. So a snapshot is joined, never pasted: what the 
 goes unless the snapshot holds it too; what the clock does not cover (writes that only the receiver has) stays, as
 siblings where they are concurrent; what the receiver's own vector covers and it no longer holds stays dead.
 
+Where an operation that is dead covered something that the clock does not, and what overwrote it does not cover it as
+well, the snapshot holds the operation's *husk*: its context, without a value (see `mmrepl.log.columns`).
+
 (Join with contexts filled from both clocks: Gonçalves et al., "DottedDB: Anti-Entropy without Merkle Trees, Deletes
 without Tombstones", 2017. A plain join of the keys alone is wrong in one random history of twenty.)
 """
@@ -14,7 +17,7 @@ without Tombstones", 2017. A plain join of the keys alone is wrong in one random
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
@@ -63,9 +66,10 @@ def capture(store: Store, clock: VersionVector, position: int, id: str) -> Captu
     Chunks are closed at ``limits.delta_bytes``. Cost: proportional to the store, a fifth of a microsecond a key.
     """
     chunks: list[tuple[Columns, Segment]] = []
+    reached = {columns.index: clock.counter(columns.origin) for columns in store.log.columns}
     for columns in store.log.columns:
         chunk, size = Segment(0), 0
-        for live in _live(columns, clock.counter(columns.origin), position):
+        for live in _live(columns, reached, position):
             for piece in _small(live, store.limits.delta_bytes):
                 if size > store.limits.delta_bytes or len(chunk) >= CHUNK_OPERATIONS:
                     chunks.append((columns, chunk))
@@ -86,21 +90,25 @@ def _small(live: Segment, most_bytes: int, most: int = PIECE_OPERATIONS) -> Iter
             yield piece
 
 
-def _live(columns: Columns, last: int, position: int) -> Iterator[Segment]:
-    """Operations up to counter *last* that nothing before *position* had buried, as copies of columns."""
+def _live(columns: Columns, clock: Mapping[int, int], position: int) -> Iterator[Segment]:
+    """Operations that the *clock* covers and nothing before *position* had buried, and husks, as copies of columns."""
+    last = clock[columns.index]
     for segment in columns.segments:
         gone = [at < position for at in segment.buried.values()]
-        if not segment.dead or (len(gone) == segment.dead and not any(gone)):
+        if not segment.husks and (not segment.dead or (len(gone) == segment.dead and not any(gone))):
             yield segment.copy(0, bisect_right(segment.counters, last))
             continue
-        yield segment.pick(
+        indexes = (
             index
             for index, counter in enumerate(segment.counters)
             if counter <= last
-            and segment.payloads[index] is not VOID
-            and segment.buried.get(index, position) >= position
+            and (
+                counter in segment.husks
+                or (segment.payloads[index] is not VOID and segment.buried.get(index, position) >= position)
+            )
         )
-    yield columns.pick_dense(last, position)
+        yield segment.pick(indexes, position)
+    yield columns.pick_dense(last, position, clock)
 
 
 def install(store: Store, clock: VersionVector, batches: list[Batch]) -> int:
@@ -141,8 +149,6 @@ def _check(clock: VersionVector, batches: list[Batch]) -> None:
     reached: dict[tuple[str, int], int] = {}
     for batch in batches:
         nodes = batch.node_ids()
-        if VOID in batch.payloads:
-            raise FrameError("a snapshot with husks: whatever is in it lives")
         for ref, first, count, void in batch.iter_runs():
             node, last = nodes[ref], first + count - 1
             if void or first <= reached.get(node, 0) or last > clock.counter(node):
@@ -151,11 +157,18 @@ def _check(clock: VersionVector, batches: list[Batch]) -> None:
 
 
 def _dots(store: Store, batches: list[Batch]) -> set[int]:
+    """What lives in the snapshot."""
     dots: set[int] = set()
     for batch in batches:
         tags = [store.log.origin(node).index << COUNTER_BITS for node in batch.node_ids()]
+        index, husks = 0, VOID in batch.payloads
         for ref, first, count, _ in batch.iter_runs():
-            dots.update(range(tags[ref] | first, (tags[ref] | first) + count))
+            present = range(tags[ref] | first, (tags[ref] | first) + count)
+            if husks:
+                dots.update(dot for at, dot in enumerate(present, index) if batch.payloads[at] != VOID)
+            else:
+                dots.update(present)
+            index += count
     return dots
 
 

@@ -18,6 +18,7 @@ from mmrepl.causality.context import BLIND, CausalContext
 from mmrepl.causality.dot import COUNTER_BITS, COUNTER_MAX
 from mmrepl.causality.version_vector import EMPTY, VersionVector
 from mmrepl.errors import LogTruncated, MmreplError
+from mmrepl.log import columns as columns_module
 from mmrepl.log.columns import Columns, Segment
 from mmrepl.log.oplog import OpLog
 from mmrepl.ports import Durability
@@ -169,6 +170,70 @@ def a_traveller_comes_back_with_what_was_deleted(tell: Teller) -> None:
     assert tell.values("rome", "tea") == ["written on the way"]
 
 
+def deleted_as_read_elsewhere(tell: Teller) -> None:
+    """Paris deletes what it has not got, as rome shows it."""
+    tell.put("rome", "cake", "old")
+    tell.put("paris", "cake", None, tell.context("rome", "cake"))
+
+
+def written_over_a_receipt(tell: Teller) -> None:
+    """Paris writes without looking, and then over that. It covers the deletion, and not what this had covered."""
+    tell.put("paris", "cake", "unseen", BLIND)
+    node, head = tell["paris"].core.store.node, tell["paris"].core.store.own.head
+    tell.put("paris", "cake", "new", CausalContext("all", "cake", VersionVector({node: head})))
+
+
+def nobody_else_covers_what_comes_after_the_snapshot(tell: Teller) -> None:
+    """The clock says nothing of what paris has not got, and the deletion does not live: its husk has to tell."""
+    deleted_as_read_elsewhere(tell)
+    written_over_a_receipt(tell)
+    tell.snapshot("paris", "oslo")
+    tell.give("rome", "oslo")
+    assert tell.values("oslo", "cake") == ["new"]
+
+
+def what_was_here_before_the_snapshot_is_covered_by_a_husk(tell: Teller) -> None:
+    """Oslo has it already; and what oslo sends on as a snapshot is right as well."""
+    deleted_as_read_elsewhere(tell)
+    tell.give("rome", "oslo")
+    written_over_a_receipt(tell)
+    tell.snapshot("paris", "oslo")
+    assert tell.values("oslo", "cake") == ["new"]
+    tell.snapshot("paris", "lima")
+    tell.snapshot("lima", "tokyo")
+    tell.give("rome", "tokyo")
+    assert tell.values("tokyo", "cake") == ["new"]
+
+
+def nobody_else_covers_what_comes_after_the_cut(tell: Teller) -> None:
+    """The log that had the deletion is gone, and paris is started again."""
+    deleted_as_read_elsewhere(tell)
+    written_over_a_receipt(tell)
+    tell.cut("paris")
+    for _ in range(2):
+        tell.reopen("paris")
+        tell.put("paris", "tea", 1)
+        tell.cut("paris")
+    tell.snapshot("paris", "oslo")
+    for name in ("paris", "oslo"):
+        tell.give("rome", name)
+        assert tell.values(name, "cake") == ["new"]
+
+
+def a_settled_deletion_is_written_over(tell: Teller) -> None:
+    """It lay in a segment, alive, when it was overwritten."""
+    tell.put("paris", "milk", 1)
+    deleted_as_read_elsewhere(tell)
+    tell.cut("paris")
+    written_over_a_receipt(tell)
+    tell.snapshot("paris", "oslo")
+    tell.cut("paris")
+    tell.reopen("paris")
+    for name in ("paris", "oslo"):
+        tell.give("rome", name)
+        assert tell.values(name, "cake") == ["new"]
+
+
 def power_fails_under_what_others_know(tell: Teller) -> None:
     """Law 2: paris forgets a write that oslo has. Its dot is never minted again."""
     tell.put("paris", "cake", "lost", level=Durability.NONE)
@@ -278,8 +343,8 @@ def _durable_when_handed_out(original: Callable[..., Any]) -> Callable[..., Any]
 def _new_numbers(original: Callable[..., Any]) -> Callable[..., Any]:
     numbers = count(1_000)
 
-    def compact(self: Columns) -> tuple[list[Segment], list[int]]:
-        fresh, gone = original(self)
+    def compact(self: Columns, *arguments: Any) -> tuple[list[Segment], list[int]]:
+        fresh, gone = original(self, *arguments)
         for segment in fresh:
             segment.number = next(numbers)
         return fresh, gone
@@ -291,12 +356,24 @@ def _until_the_end_of_what_is_there(_original: object) -> Callable[..., int]:
     return lambda self, slices, _budget: self.store.log.reach(slices, 1)
 
 
+def _without_husks(_original: object) -> Callable[..., Segment]:
+    return lambda _self, part, _husks: part
+
+
+def _never(_original: object) -> Callable[..., bool]:
+    return lambda *_: False
+
+
 STORIES: dict[Story, tuple[bool, object, str, Callable[[Any], Any]]] = {
     a_tombstone_over_what_is_still_on_its_way: (True, Keyspace, "_forget_key", _by_the_dot_alone),
     a_newcomer_is_given_what_was_deleted_and_forgotten: (True, Store, "forget_settled", _what_the_log_still_holds),
     a_loser_stands_behind_the_tombstone_that_won: (False, Store, "forget_settled", _what_the_log_still_holds),
     a_death_in_a_segment_outlives_who_brought_it: (False, Journal, "note", _no_deaths),
     a_traveller_comes_back_with_what_was_deleted: (False, Keyspace, "drop", _nothing),
+    nobody_else_covers_what_comes_after_the_snapshot: (False, Columns, "_with_husks", _without_husks),
+    what_was_here_before_the_snapshot_is_covered_by_a_husk: (True, Columns, "_with_husks", _without_husks),
+    nobody_else_covers_what_comes_after_the_cut: (False, columns_module, "is_open", _never),
+    a_settled_deletion_is_written_over: (True, columns_module, "is_open", _never),
     power_fails_under_what_others_know: (False, MemoryDisk, "loaded", _no_doubt),
     the_process_dies_during_a_commit: (False, LocalCore, "take_persist", _durable_when_handed_out),
     segments_are_rewritten_and_loaded: (False, Columns, "compact", _new_numbers),
@@ -327,6 +404,23 @@ def test_the_story_ends_badly_with_the_bug_that_it_is_about(story: Story, monkey
     monkeypatch.setattr(owner, attribute, plant(getattr(owner, attribute)))
     with pytest.raises((AssertionError, MmreplError, KeyError, pytest.fail.Exception)):
         story(Teller(retain=retain))
+
+
+@pytest.mark.parametrize("retain", [False, True])
+def test_a_husk_goes_when_all_has_come_that_it_covers(retain: bool):
+    """Then the silence says that it is dead."""
+    tell = Teller(retain=retain)
+    deleted_as_read_elsewhere(tell)
+    written_over_a_receipt(tell)
+    tell.cut("paris")
+    columns = tell["paris"].core.store.own
+    assert [segment.husks for segment in columns.segments] == [{1}]
+    tell.give("rome", "paris")
+    tell.cut("paris")
+    assert not any(segment.husks for segment in columns.segments)
+    tell.reopen("paris")
+    assert tell.values("paris", "cake") == ["new"]
+    assert not any(segment.husks for segment in tell["paris"].core.store.own.segments)
 
 
 def test_a_vector_of_nobody_forgets_nothing():
