@@ -234,8 +234,12 @@ class LogKeeper:
         self.journal.note_hard(Hard(term, vote, leading))
 
     def upkeep(self) -> None:
-        """Write a checkpoint and cut the log, when it is longer or larger than wanted."""
+        """Write a checkpoint and cut the log, when it is longer or larger than wanted, or go on with that."""
         log, options = self.log, self.options
+        if self.journal.is_rewriting:
+            self.journal.go_on()
+            self._after_cut()
+            return
         if log.last - log.start <= options.log_entries and log.size_bytes <= options.log_bytes:
             return
         start = min(self.applied, max(log.start, log.last - options.log_margin))
@@ -251,6 +255,10 @@ class LogKeeper:
         members_index, members = self.history.at(self.applied)
         head = head_of(self.state, self.applied, log.term_at(self.applied), members_index, members)
         self.journal.save(self.state, head, start, self.limits)
+        self._after_cut()
+
+    def _after_cut(self) -> None:
+        log = self.log
         self.history.compact(min(log.start, self.applied))
         self.state.forget_deletions(log.start)
         self.feed.cut(log.start)

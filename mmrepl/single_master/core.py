@@ -225,6 +225,7 @@ class SingleMaster(Serving):
         self.merging.look(now_ms, wall_ms)
         self._again = self._again or (self.journal.volatile and self.log.last > last)
         self.upkeep()
+        self._again = self._again or self.journal.is_rewriting
         persist = self.journal.take() if may_persist or self.journal.volatile else None
         if self.tenure is not None:
             self.promotion.send()

@@ -7,7 +7,9 @@ may go. Every commit has a position; the host reports the position that is durab
 up to which entry the disk holds *our present log*: what was cut off and written anew meanwhile does not count.
 
 A checkpoint is a base, all records in pieces, and deltas of what was written since, a checkpoint each; when the deltas
-have become as large as the base, a new base is written. So each record is written about twice.
+have become as large as the base, a new base is written. So each record is written about twice. A base is made in
+slices, a few milliseconds a turn, and goes to the disk in one commit when it is whole: until then the checkpoint before
+it holds, with the log behind it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from mmrepl.errors import StoreCorrupt, StoreForeign
 from mmrepl.ports import Commit, Durability
 from mmrepl.single_master.entry import WRITE, decode_entries, encode_run
 from mmrepl.single_master.entry_log import EntryLog
-from mmrepl.single_master.snapshot import Capture, Head, cut, encode_piece
+from mmrepl.single_master.snapshot import Head, Rewriting, cut, encode_piece
 from mmrepl.single_master.state import State
 from mmrepl.types import Limits, NodeId
 
@@ -86,6 +88,7 @@ class Journal:
         self._base_size = self._delta_size = 0  # records in them
         self._next_piece = 0
         self.checkpoint = 0  # the state after this entry is on disk, or on its way
+        self._rewriting: Rewriting | None = None  # a new base that is being made
 
     # -- what is durable
 
@@ -171,26 +174,52 @@ class Journal:
 
     # -- checkpoints
 
+    @property
+    def is_rewriting(self) -> bool:
+        """Whether a base is being made: `go_on`."""
+        return self._rewriting is not None
+
     def save(self, state: State, head: Head, start: int, limits: Limits) -> None:
         """
-        Put the state after *head.index* into the next commit, and cut the log up to *start*.
+        Put the state after *head.index* into the next commit, and cut the log up to *start*: at once, or with `go_on`.
 
         Entries since the last checkpoint have to be in the log still. Cost: proportional to what was written since or,
-        about every doubling, to the state.
+        about every doubling, to the number of keys, as `Capture`.
         """
-        log = self.log
-        touched = self._touched(head.index, limits) if not self.volatile else {}
+        assert self._rewriting is None
+        if self.volatile:
+            self._saved(head, start)
+            return
+        touched = self._touched(head.index, limits)
         count = sum(map(len, touched.values()))
-        if self._pieces and self._delta_size + count < self._base_size:
-            self._delta_size += count
-            pieces = [
-                (table, [(key, state.record(table, key) or (None, 0, 0)) for key in keys])
-                for table, keys in touched.items()
-            ]
-            for piece in cut(pieces):
-                self._add_piece(encode_piece(*piece))
-        elif not self.volatile:
-            self._replace_pieces(Capture(head, state, 0))
+        if not self._pieces or self._delta_size + count >= self._base_size:
+            self._rewriting = Rewriting(head, state, start)
+            self.go_on()
+            return
+        self._delta_size += count
+        pieces = [
+            (table, [(key, state.record(table, key) or (None, 0, 0)) for key in keys])
+            for table, keys in touched.items()
+        ]
+        for piece in cut(pieces):
+            self._add_piece(encode_piece(*piece))
+        self._saved(head, start)
+
+    def go_on(self) -> None:
+        """Make a slice more of the base. When it is whole it goes into the next commit, and the log is cut."""
+        rewriting = self._rewriting
+        if rewriting is None or not rewriting.go_on():
+            return
+        self._rewriting = None
+        self._forget_pieces()
+        for body in rewriting.bodies:
+            self._add_piece(body)
+        self._base_size, self._delta_size = rewriting.record_count, 0
+        self._saved(rewriting.head, rewriting.start)
+
+    def _saved(self, head: Head, start: int) -> None:
+        """The checkpoint after *head.index* is in the next commit, but for its head: cut the log."""
+        log = self.log
         self.checkpoint = head.index
         if not self.volatile:
             start = min(start, self._written)  # what was committed without us may not have been handed out yet
@@ -214,6 +243,7 @@ class Journal:
 
     def install(self, capture_head: Head, pieces: list[bytes], record_count: int) -> None:
         """Put a snapshot that was received into the next commit, in place of the state and of the whole log."""
+        self._rewriting = None
         self._forget_pieces()
         self._base_size, self._delta_size = record_count, 0
         for body in pieces:
@@ -226,12 +256,6 @@ class Journal:
             handed[1] = 0  # nothing of what is under way is in our present log
         self.checkpoint = capture_head.index
         self.note(HEAD, _encoder.encode(Saved(capture_head, self.log.start, self.log.start_term)))
-
-    def _replace_pieces(self, capture: Capture) -> None:
-        self._forget_pieces()
-        for number in range(1, capture.count):
-            self._add_piece(capture.body(number))
-        self._base_size, self._delta_size = capture.record_count, 0
 
     def _forget_pieces(self) -> None:
         for number in self._pieces:

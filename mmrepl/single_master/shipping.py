@@ -48,6 +48,11 @@ class Shipping:
         retry_ms = 10 * self._core.options.heartbeat_ms
         if self.capture is None or progress.snapshot != self.capture.id:
             self.begin(progress, now_ms)
+        assert self.capture is not None
+        if not self.capture.go_on():
+            self._used_ms = now_ms
+            self._core.look_again()
+            return
         if progress.chunk_sent and now_ms - progress.chunk_ms < retry_ms:
             return
         progress.chunk_sent = 0

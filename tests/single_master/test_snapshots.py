@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrepl.single_master import snapshot as snapshot_module
 from mmrepl.single_master.events import BranchKept, Installed
+from mmrepl.single_master.journal import Journal
 from mmrepl.single_master.options import Role
-from mmrepl.single_master.snapshot import Capture, begin, decode_head, decode_piece, fill, head_of
+from mmrepl.single_master.snapshot import Capture, Rewriting, begin, decode_head, decode_piece, fill, head_of
 from mmrepl.single_master.state import State
 from mmrepl.types import DEFAULT_LIMITS
 from mmrepl.wire.single_master import Append, Appended, Chunk
@@ -174,12 +176,150 @@ def test_a_capture_is_the_state(writes):
         state.apply(index, entry if value is not None else type(entry)(0, index, "", key, None))
     head = head_of(state, len(writes), 1, 0, decode_head_members())
     capture = Capture(head, state, 7)
+    while not capture.go_on():
+        pass
     again = begin(decode_head(capture.body(0)))
     for number in range(1, capture.count):
         fill(again, decode_piece(capture.body(number), DEFAULT_LIMITS))
     live = {key: record for key, record in state.tables.get("", {}).items() if record[0] is not None}
     assert again.tables.get("", {}) == live
     assert capture.record_count == len(live)
+
+
+def _cut_while_written(writes, later, slice_pieces):
+    """What a capture and a rewriting hold of a state that was written to between their slices; what it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_module, "CHUNK_BYTES", 60)
+        patch.setattr(snapshot_module, "SLICE_PIECES", slice_pieces)
+        state, index = State(), 0
+        for index, (key, value) in enumerate(writes, 1):
+            state.apply(index, write(key, value, index))
+        was = dict(state.tables.get("", {}))
+        head = head_of(state, index, 1, 0, decode_head_members())
+        capture, rewriting = Capture(head, state, 7), Rewriting(head, state, 0)
+        left = iter(later)
+        while not all([capture.go_on(), rewriting.go_on()]):
+            index += 1
+            key, value = next(left, ("z", 0))
+            state.apply(index, write(key, value, index))
+        held = []
+        for bodies in (map(capture.body, range(1, capture.count)), rewriting.bodies):
+            again = State()
+            for body in bodies:
+                fill(again, decode_piece(body, DEFAULT_LIMITS))
+            held.append(again.tables.get("", {}))
+        assert capture.record_count == rewriting.record_count == len(was)
+        return held, was
+
+
+WRITES = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 9)), max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(WRITES, WRITES, st.integers(1, 4))
+def test_what_is_written_between_its_slices_is_not_in_a_capture(writes, later, slice_pieces):
+    """However finely it is cut, it is the state of one moment."""
+    held, was = _cut_while_written(writes, later, slice_pieces)
+    assert held == [was, was]
+
+
+def test_planted_a_capture_that_does_not_copy(monkeypatch):
+    """Cutting what goes on being written to is found out."""
+    monkeypatch.setattr(
+        snapshot_module,
+        "_copied",
+        lambda state: snapshot_module.cut((table, held.items()) for table, held in state.tables.items()),
+    )
+    written = [(key, 1) for key in "abcdefgh"]
+    held, was = _cut_while_written(written, [("h", 9)] * 40, 1)
+    assert held != [was, was]
+
+
+def _crash_while_a_base_is_made(writes, turns):
+    """Whether a restart has every write; so many turns after the last one, of those that make a base a slice each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_module, "CHUNK_BYTES", 60)
+        patch.setattr(snapshot_module, "SLICE_PIECES", 1)
+        bench = Bench("a", log_entries=10, log_margin=2)
+        node = bench.elect()
+        wanted = {}
+        for key, value in [*writes, *((f"k{number}", number) for number in range(12))]:
+            node.put(key, value)
+            wanted[key] = value
+            bench.turn(node)
+        for _ in range(turns):
+            bench.turn(node)
+        node.crash()
+        node.start()
+        bench.elect()
+        bench.run(1_000)
+        assert not node.core.journal.is_rewriting
+        return {key: node.value(key) for key in node.core.keys("")} == wanted
+
+
+@settings(max_examples=25, deadline=None)
+@given(WRITES, st.integers(0, 12))
+def test_a_crash_while_a_base_is_made_finds_the_checkpoint_before_it(writes, turns):
+    """The slices are no checkpoint until all are there: a restart at any moment has every write, and goes on."""
+    assert _crash_while_a_base_is_made(writes, turns)
+
+
+def test_planted_slices_that_are_committed_as_they_come():
+    """A crash in the midst of it would have half of the state."""
+
+    def hasty(journal):
+        """The first slice goes to the disk; the process ends before the second."""
+        rewriting = journal._rewriting
+        if rewriting is not None and not rewriting.bodies:
+            journal._forget_pieces()
+            rewriting.go_on()
+            journal._add_piece(rewriting.bodies[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_module, "CHUNK_BYTES", 60)
+        patch.setattr(snapshot_module, "SLICE_PIECES", 1)
+        bench = Bench("a", log_entries=10, log_margin=2)
+        node = bench.elect()
+        wanted = {f"k{number}": number for number in range(30)}
+        for at, (key, value) in enumerate(wanted.items()):
+            if at == 15:  # there is a checkpoint by now, and its log is gone
+                assert node.core.log.start > 0
+                patch.setattr(Journal, "go_on", hasty)
+            node.put(key, value)
+            bench.turn(node)
+        assert node.core.journal.is_rewriting
+        node.crash()
+    node.start()
+    bench.elect()
+    assert {key: node.value(key) for key in node.core.keys("")} != wanted
+
+
+def test_a_large_state_is_not_cut_in_one_turn(monkeypatch):
+    """While its log waits to be cut, and while a member waits for a snapshot, a node does other things."""
+    monkeypatch.setattr(snapshot_module, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(snapshot_module, "SLICE_PIECES", 1)
+    bench = Bench("abc", log_entries=50, log_margin=5)
+    leader = bench.elect("a")
+    bench["c"].crash()
+    cut_in, go_on = [], Capture.go_on
+    monkeypatch.setattr(Capture, "go_on", lambda self: cut_in.append(bench.turns) or go_on(self))
+    made_in, make = [], Rewriting.go_on
+    monkeypatch.setattr(Rewriting, "go_on", lambda self: made_in.append(bench.turns) or make(self))
+    bench.turns, turn = 0, bench.turn
+
+    def counted(node):
+        bench.turns += 1
+        turn(node)
+
+    bench.turn = counted
+    for value in range(120):
+        leader.put(f"key{value:03}", value)
+        bench.settle()
+    bench["c"].start()
+    bench.run(2_000)
+    assert contents(bench["c"].core) == contents(leader.core)
+    assert len(set(made_in)) > 10
+    assert len(set(cut_in)) > 10
 
 
 def decode_head_members():
