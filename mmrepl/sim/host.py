@@ -129,6 +129,11 @@ class SimHost(ABC, Generic[CoreT]):
             raise ClosedError(f"{self.name} is down: restart it first")
         return self.core
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a commit is written, and not synced yet."""
+        return self._writing
+
     def start(self) -> None:
         """Open the store and begin to talk."""
         assert self.core is None

@@ -109,6 +109,10 @@ class LogFaults(Faults[LogNode]):
                 return False
         return all(map(self._may_forget, self.logs.nodes.values()))
 
+    def _members_may_change(self) -> bool:
+        """Whether members may go and voters be exchanged."""
+        return self._enough_remember()
+
     def _may_forget(self, node: LogNode) -> bool:
         """
         Whether a quorum would keep its votes without this node's, by what anybody knows of the members.
@@ -162,7 +166,7 @@ class LogFaults(Faults[LogNode]):
 
     def _removed(self) -> bool:
         leader, node = self.logs.leader(), self._some()
-        if not leader or node is None or not self._enough_remember():
+        if not leader or node is None or not self._members_may_change():
             return False
         if node.name == leader and self.logs.settings.failover is Failover.MANUAL:
             return False  # it would go before anybody has heard of it: another one is promoted first
@@ -174,7 +178,7 @@ class LogFaults(Faults[LogNode]):
 
     def _removed_for_good(self) -> bool:
         leader, node = self.logs.leader(), self._some()
-        if not leader or node is None or node.name == leader or not self._enough_remember():
+        if not leader or node is None or node.name == leader or not self._members_may_change():
             return False
         if len(self.logs.core(leader).history.current.voters) < 4 or node.name == self.logs.names[0]:
             return False
@@ -295,7 +299,7 @@ class LogFaults(Faults[LogNode]):
 
     def _leader_removed(self) -> bool:
         leader = self._leading()
-        if leader is None or self.logs.settings.failover is Failover.MANUAL or not self._enough_remember():
+        if leader is None or self.logs.settings.failover is Failover.MANUAL or not self._members_may_change():
             return False  # a primary would go before anybody has heard of it: another one is promoted first
         try:
             self.logs.remove(leader.name, at=leader.name)
@@ -306,7 +310,7 @@ class LogFaults(Faults[LogNode]):
     def _voters_changed(self) -> bool:
         """Some voters become learners, some learners voters, in one change: joint, where there are two or more."""
         leader = self._leading()
-        if leader is None or not self._enough_remember():
+        if leader is None or not self._members_may_change():
             return False
         current, rng = leader.running.history.current, self._rng
         add = tuple(name for name in current.learners if rng.random() < 0.7)

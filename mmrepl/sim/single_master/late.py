@@ -5,9 +5,6 @@ When the faults of a mix are over and a leader is there again, each of these is 
 generator that does something to the world, and yields what it waits for, so many milliseconds or something to become
 true. What it asks the nodes is who leads, how far logs go and what is on disk: to know the moment, not to judge. A
 story that waits in vain is given up; it puts back in order what it has changed, in any case.
-
-They are where a rule of the protocol counts: who was voted for is not on disk yet, and the voter dies; an entry is held
-by a majority, and must not be committed (figure 8 of the Raft paper); an old leader has not heard that it is one.
 """
 
 from __future__ import annotations
@@ -25,8 +22,7 @@ from mmrepl.sim.single_master.faults import STANDARD_MS, LogFaults
 from mmrepl.sim.single_master.history import Forced
 from mmrepl.sim.single_master.node import WRITERS, LogNode
 from mmrepl.single_master import events
-from mmrepl.single_master.options import Failover, Role
-from mmrepl.single_master.quorum import majority
+from mmrepl.single_master.options import Failover
 
 if TYPE_CHECKING:
     from mmrepl.sim.single_master.clients import LogWorkload
@@ -41,7 +37,7 @@ LATE: Mapping[str, tuple[str, float, int, int]] = {
     "transfer unheard": ("M7", 0.30, 1, 2),
     "voters exchanged": ("M4", 0.35, 1, 2),
     "promoted alone": ("M7", 0.35, 1, 1),
-    "promoted twice": ("M7", 0.35, 1, 1),
+    "promoted twice": ("M7", 0.50, 1, 1),
     "member taken out": ("M2", 0.25, 1, 1),
     "medium fails": ("D6", 0.30, 1, 1),
 }
@@ -73,8 +69,8 @@ def draw_late(rng: Random, failover: Failover, names: tuple[str, ...] | None, du
     return drawn
 
 
-class LateFaults(LogFaults):
-    """The faults of a mix, and after them the stories that it has drawn."""
+class SecondAct(LogFaults):
+    """The faults of a mix, and after them the stories that it has drawn; `LateFaults` tells them."""
 
     def __init__(
         self,
@@ -135,9 +131,12 @@ class LateFaults(LogFaults):
             pass  # it is told; or somebody is down of whom it went on to tell
         finally:
             tale.close()
-            tidy, self._tidy = self._tidy, []
-            for undo in tidy:
-                undo()
+            self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        tidy, self._tidy = self._tidy, []
+        for undo in tidy:
+            undo()
 
     def _calm_down(self) -> None:
         """The faults of the mix are over, but for those that still wait for their moment; the weather is mild."""
@@ -176,10 +175,10 @@ class LateFaults(LogFaults):
             and node.running.applied >= leader.running.committed
         )  # fmt: skip
 
-    def _enough_remember(self) -> bool:
-        """In the second act nobody's disk is lost: that those who vote are there is enough."""
+    def _members_may_change(self) -> bool:
+        """In the second act it is enough that those who vote are there: the protocol sees to the rest."""
         if not self._is_late:
-            return super()._enough_remember()
+            return super()._members_may_change()
         leader = self._leading()
         if leader is None:
             return False
@@ -220,10 +219,25 @@ class LateFaults(LogFaults):
             self._tidy.insert(0, undo)  # the first change of a disk is the last that is undone
             node.disk_ms = disk_ms
 
-    def _kill(self, node: LogNode) -> None:
-        """Its process dies; it is started when the story ends, unless that is done before."""
+    def _kill(self, node: LogNode, *, forgets: bool = False) -> None:
+        """Its process dies; it is started when the story ends. If it *forgets*, what it was writing is not there."""
+        if forgets and node.is_writing:
+            node.disk.unwrite()
         self.logs.crash(node.name)
         self._tidy.append(lambda: self._rise(node))
+
+    def _hush(self, name: str) -> Undo:
+        """What *name* has sent and nobody heard is lost, until what this returns is called."""
+        paths = [self.logs.network.path(name, other) for other in self._beside([name])]
+        for path in paths:
+            path.down = True
+
+        def undo() -> None:
+            for path in paths:
+                path.down = False
+
+        self._tidy.append(undo)
+        return undo
 
     def _rise(self, node: LogNode) -> None:
         if not node.is_up and node.name not in self.gone:
@@ -262,224 +276,3 @@ class LateFaults(LogFaults):
     def _beside(self, names: Collection[str]) -> list[str]:
         """All other nodes, members or not."""
         return [name for name in self.logs.names if name not in names]
-
-    # -- stories of both
-
-    def _left_behind(self) -> Tale | None:
-        """Who leads is cut off, and does not know; clients read and write on both sides."""
-        cast = self._cast()
-        return None if cast is None else self._tell_left_behind(*cast)
-
-    def _tell_left_behind(self, leader: LogNode, others: list[str]) -> Tale:
-        rng = self._rng
-        self._workload.crowd(leader.name)
-        yield rng.randrange(20, 200)
-        self._apart([leader.name], self._beside([leader.name]))
-        if self._is_manual:
-            yield rng.choice((50, 300, 800))
-            for name in others:
-                self._promote(name)
-                yield 250
-                if self.logs.leader() not in {"", leader.name}:
-                    break
-        yield rng.randrange(800, 1_500)
-
-    def _confirmer_dies(self) -> Tale | None:
-        """Who has just confirmed an entry that only a bare majority holds dies, and others go on without the leader."""
-        cast = self._cast()
-        if cast is None or len(cast[1]) % 2:  # of an even number, those who are left are too few
-            return None
-        return self._tell_confirmer_dies(*cast)
-
-    def _tell_confirmer_dies(self, leader: LogNode, others: list[str]) -> Tale:
-        rng = self._rng
-        count = majority(len(others) + 1) - 1
-        pivot = self.logs.node(others[0])
-        ours = [leader.name, *others[:count]]
-        first = self._apart(ours, self._beside(ours))
-        self._slow(others[:count], 40)
-        self._slow([leader.name], 0)
-        self._workload.crowd(leader.name)
-        yield rng.randrange(60, 250)
-        yield lambda: pivot.running.log.last > pivot.running.durable_end
-        yield rng.randrange(5, 40)
-        self._kill(pivot)
-        ours.remove(pivot.name)
-        self._apart(ours, self._beside(ours))
-        first()
-        self._slow([pivot.name], 1)
-        yield 10
-        self._rise(pivot)
-        if self._is_manual:
-            for name in (pivot.name, others[-1]):
-                yield rng.randrange(100, 400)
-                self._promote(name)
-        yield rng.randrange(1_000, 1_800)
-
-    def _voters_exchanged(self) -> Tale | None:
-        """As `_voters_changed`."""
-        return self._tell_done("voters changed", self._voters_changed)
-
-    def _member_taken_out(self) -> Tale | None:
-        """A member is removed, with elections the leader as well."""
-        first = self._rng.random() < 0.5 and not self._is_manual
-        return self._tell_done(*(("leader removed", self._leader_removed) if first else ("removed", self._removed)))
-
-    def _medium_fails(self) -> Tale | None:
-        """The disk of one fails at its next commit."""
-        leader = self._leading()
-        return self._tell_done("disk fails", self._disk_fails if leader is None or self._rng.random() < 0.5
-                               else lambda: self._fail(leader))  # fmt: skip
-
-    def _fail(self, node: LogNode) -> bool:
-        node.disk.failing = True
-        return True
-
-    def _tell_done(self, counter: str, act: Callable[[], bool]) -> Tale:
-        """Try until it could be done, and see what comes of it; somebody writes meanwhile."""
-
-        def done() -> bool:
-            found = act()
-            self.logs.fired[counter] += found
-            return found
-
-        for _ in range(20):
-            self._workload.one()
-        yield done
-        for _ in range(20):
-            self._workload.one()
-        yield self._rng.randrange(400, 1_200)
-
-    # -- stories of elections
-
-    def _voter_dies(self) -> Tale | None:
-        """Whose vote decides dies before it is on disk, and comes back to those who have not heard of the election."""
-        cast = self._cast()
-        if cast is None or len(cast[1]) % 2:
-            return None
-        return self._tell_voter_dies(*cast)
-
-    def _tell_voter_dies(self, leader: LogNode, others: list[str]) -> Tale:
-        nodes, term = self.logs.nodes, leader.running.term
-        ours = others[: majority(len(others) + 1)]
-        first = self._apart(ours, self._beside(ours))
-        self._slow(ours, 60)
-
-        def elected() -> list[LogNode]:
-            for name in ours:  # who asks is fast, who answers is slow
-                nodes[name].disk_ms = 1 if nodes[name].running.role is Role.CANDIDATE else 60
-            return [nodes[name] for name in ours if nodes[name].running.role is Role.LEADER
-                    and nodes[name].running.term > term]  # fmt: skip
-
-        yield elected
-        new = elected()[0]
-        pivot = nodes[self._rng.choice([name for name in ours if name != new.name])]
-        self._kill(pivot)
-        ours.remove(pivot.name)
-        self._apart(ours, self._beside(ours))
-        first()
-        pivot.disk_ms = 1
-        yield 10
-        self._rise(pivot)
-        yield lambda: self.logs.leader() not in {"", new.name}
-        yield 300
-
-    def _figure_8(self) -> Tale | None:
-        """An entry of an older term comes to be held by a majority, and who could still overwrite it comes back."""
-        cast = self._cast()
-        return None if cast is None else self._tell_figure_8(*cast)
-
-    def _tell_figure_8(self, first: LogNode, others: list[str]) -> Tale:
-        nodes, rng = self.logs.nodes, self._rng
-        term = first.running.term
-        alone = self._apart([first.name], self._beside([first.name]))
-        for number in range(rng.randint(1, 3)):
-            self._workload.scribble(first, f"8.{number}")
-        yield lambda: first.running.durable_end == first.running.log.last
-        last = first.running.log.last
-        self._kill(first)
-        self._slow(others, 5)
-
-        def led(among: Iterable[str], above: int) -> LogNode | None:
-            return next((nodes[name] for name in among if nodes[name].is_up and nodes[name].running.role is Role.LEADER
-                         and nodes[name].running.term > above), None)  # fmt: skip
-
-        yield lambda: led(others, term)
-        second = led(others, term)
-        assert second is not None
-        mute = self._apart([second.name], self._beside([second.name]))  # before its first entry has left
-        yield lambda: second.running.durable_end == second.running.log.last > 0
-        middle = second.running.term
-        self._kill(second)
-        self._slow([first.name], 150)
-        alone()
-        mute()
-        self._rise(first)
-        yield lambda: led([first.name], middle)
-
-        def held() -> bool:
-            tenure = first.running.tenure
-            here = sum(tenure.match(name) >= last for name in others) if tenure is not None else 0
-            return here + 1 >= majority(len(others) + 1)
-
-        yield held
-        yield rng.choice((1, 1, 5, 60))
-        self._kill(first)
-        self._rise(second)
-        yield lambda: led(self.logs.names, middle)
-        yield rng.randrange(100, 400)
-        self._rise(first)
-        yield 300
-
-    def _transfer_unheard(self) -> Tale | None:
-        """The office is handed over, and who had it hears nothing of what comes of that."""
-        cast = self._cast()
-        return None if cast is None else self._tell_transfer_unheard(*cast)
-
-    def _tell_transfer_unheard(self, leader: LogNode, others: list[str]) -> Tale:
-        to, rng = self.logs.node(others[0]), self._rng
-        term = leader.running.term
-        self._workload.crowd(leader.name, every_ms=6)
-        self._slow([to.name], 4)
-        yield rng.randrange(20, 150)
-        leader.ask(lambda core, token: core.transfer(to.name, leader.now()[0], token=token), self._transferred)
-        self.logs.fired["transfer"] += 1
-        yield lambda: to.running.term > term
-        self._apart(self._beside([leader.name]), [leader.name], both=False)
-        yield rng.randrange(400, 900)
-
-    # -- stories of promotions
-
-    def _promoted_alone(self) -> Tale | None:
-        """A replica that sees too few others is promoted, while the primary goes on."""
-        cast = self._cast()
-        return None if cast is None else self._tell_promoted_alone(*cast)
-
-    def _tell_promoted_alone(self, leader: LogNode, others: list[str]) -> Tale:
-        count = self._rng.randint(1, len(others) + 1 - majority(len(others) + 1))
-        self._apart(others[:count], self._beside(others[:count]))
-        self._workload.crowd(leader.name)
-        yield self._rng.randrange(50, 400)
-        self._promote(others[0])
-        yield self._rng.randrange(1_000, 1_800)
-
-    def _promoted_twice(self) -> Tale | None:
-        """Two are promoted at once that do not see each other; by force, where that is allowed."""
-        cast = self._cast()
-        return None if cast is None else self._tell_promoted_twice(*cast)
-
-    def _tell_promoted_twice(self, leader: LogNode, others: list[str]) -> Tale:
-        rng = self._rng
-        one, other = others[:2]
-        if rng.random() < 0.5:
-            self._kill(leader)
-        else:
-            self._workload.crowd(leader.name)
-            self._apart([leader.name], self._beside([leader.name]))
-        if self.may_force or rng.random() < 0.5:
-            half = [one, *(name for name in self._beside([one, other, leader.name]) if rng.random() < 0.5)]
-            self._apart(half, self._beside(half))
-        yield rng.randrange(10, 100)
-        for name in (one, other):
-            self._promote(name, force=self.may_force)
-        yield rng.randrange(1_000, 1_800)

@@ -23,7 +23,8 @@ from mmrepl.sim.single_master.checkers import check_log_history
 from mmrepl.sim.single_master.clients import LogWorkload
 from mmrepl.sim.single_master.cluster import LogSettings, SingleMasterCluster
 from mmrepl.sim.single_master.faults import draw_log_faults
-from mmrepl.sim.single_master.late import LateFaults, draw_late
+from mmrepl.sim.single_master.late import draw_late
+from mmrepl.sim.single_master.stories import LateFaults
 from mmrepl.single_master.options import Failover
 
 Mode = Literal["automatic", "manual"]
