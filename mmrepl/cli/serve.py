@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # loaded only by those who run a node: asyncio and the store 
     from mmrepl.cli.narrator import Narrator
     from mmrepl.runtime.node import Node
     from mmrepl.runtime.single_master_node import SingleMasterNode
+    from mmrepl.transport.tcp import TcpTransport
 
 
 SINGLE = Group("Single-master mode", sort_key=7)
@@ -58,6 +59,40 @@ class OneWriter:
 
 
 ONE_WRITER = OneWriter()
+
+ENCRYPTION = Group("TLS between nodes", sort_key=6)
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Encryption:
+    """The files for TLS between nodes."""
+
+    tls_certificate: Annotated[
+        Path | None, Parameter(group=ENCRYPTION, help="A PEM file: the certificate that this node shows to others.")
+    ] = None
+    tls_key: Annotated[
+        Path | None, Parameter(group=ENCRYPTION, help="Its key, if that is not in the same file; no passphrase.")
+    ] = None
+    tls_authority: Annotated[
+        Path | None,
+        Parameter(group=ENCRYPTION, help="Who has issued the certificates of all nodes, and of nobody else."),
+    ] = None
+
+    def transport(self, *, secured: bool, insecure: bool) -> TcpTransport | None:
+        """The transport with TLS; None where it is not asked for. Raises UsageError."""
+        if self == PLAIN:
+            return None
+        if self.tls_certificate is None or self.tls_authority is None:
+            raise UsageError("TLS between nodes takes --tls-certificate and --tls-authority, both of them")
+        from mmrepl.transport.tcp import TcpTransport
+        from mmrepl.transport.tls import mutual_tls
+
+        accepting, dialling = mutual_tls(self.tls_certificate, self.tls_key, self.tls_authority)
+        return TcpTransport(server_ssl=accepting, client_ssl=dialling, secured=secured, insecure=insecure)
+
+
+PLAIN = Encryption()
 
 
 def serve(
@@ -103,6 +138,7 @@ def serve(
         "multi-master"
     ),
     one: OneWriter = ONE_WRITER,
+    encryption: Encryption = PLAIN,
     config: Annotated[Path | None, Parameter(help="A TOML file with these options; the command line wins.")] = None,  # noqa: ARG001 — read by mmrepl.cli.config
     answer: Answer = ANSWER,
 ) -> Exit:
@@ -130,8 +166,10 @@ def serve(
         operations=log_operations, bytes=log_bytes, age_ms=None if log_age is None else int(log_age * 1000)
     )
     secret, password = secret_of(secret_file), password_of(password_file)
+    transport = encryption.transport(secured=secret is not None, insecure=insecure)
     if not insecure:
-        _check_protected("--listen", listen, secret is not None, "--secret-file")
+        protected = secret is not None or transport is not None
+        _check_protected("--listen", listen, protected, "--secret-file or --tls-certificate")
         if client != "none":
             _check_protected("--client", client, password is not None, "--password-file")
     if mode == "single-master":
@@ -140,7 +178,7 @@ def serve(
             name, path, listen=listen, peers=peer or (), client=None if client == "none" else client,
             cluster=cluster, failover=one.failover, ack=one.level, primary=one.primary, election_ms=one.election_ms,
             durability=durability, secret=secret, client_password=password, insecure=insecure, compression=compress,
-            options=options,
+            options=options, transport=transport,
         )  # fmt: skip
         return asyncio.run(_serve(single, Narrator(json=answer.json), until_eof=until_eof))
     node = Node(
@@ -159,6 +197,7 @@ def serve(
         rejoin=rejoin,
         compression=compress,
         log=kept,
+        transport=transport,
     )
     narrator = Narrator(json=answer.json)
     return asyncio.run(_serve(node, narrator, until_eof=until_eof))
