@@ -16,6 +16,9 @@ SOON = [
     ("automatic", "older term's entry committed by counting"),
     ("automatic", "lease kept at a transfer"),
     ("automatic", "branch thrown away"),
+    ("automatic", "vote said before it is on disk"),
+    ("manual", "one term, two primaries"),
+    ("manual", "retry acknowledged when applied"),
     ("manual", "retry applied twice"),
     ("manual", "promoted without a majority"),
 ]
