@@ -205,6 +205,14 @@ class Elected:
             missing += [key for key, value in zip(some, values, strict=True) if value != self.acknowledged[key]]
         return missing
 
+    def strangers(self):
+        """Members that came back as another incarnation, with no vote until somebody adds them: none of them should."""
+        lives = {
+            name: {event["node"] for event in member.told if event["event"] == "started"}
+            for name, member in self.members.items()
+        }
+        return sorted(name for name, nodes in lives.items() if len(nodes) > 1)
+
     async def twice(self):
         """
         Keys of clients that took effect more than once, by the changes that any member tells from the beginning on.
@@ -241,8 +249,9 @@ async def soak(size, minutes, seed, election_ms):
             lost = await cluster.lost()
             _tell(cluster, f"{size} nodes, {minutes:g} min, seed {seed}", 3 * election_ms[1] / 1000)
             twice = await cluster.twice()
-            print(f"lost: {lost or 'nothing'}; written twice: {twice or 'nothing'}")
-            return not lost and not twice
+            strangers = cluster.strangers()
+            print(f"lost: {lost or 'nothing'}; written twice: {twice or 'nothing'}; strangers: {strangers or 'none'}")
+            return not lost and not twice and not strangers
 
 
 def _tell(cluster, what, bound):

@@ -27,6 +27,7 @@ async def test_no_acknowledged_write_is_lost_whoever_dies_or_stands_still(size, 
             await cluster.disturb()
         assert await cluster.lost() == {}
         assert await cluster.twice() == []
+        assert cluster.strangers() == []
         assert cluster.acknowledged
         assert cluster.failovers
 
@@ -49,6 +50,36 @@ async def test_a_leader_that_is_lost_is_followed_by_another_one(tmp_path):
         for member in cluster.members.values():
             await insist(PATIENCE, member.client, "MM.AT", "linearizable", "GET", key)
         assert await cluster.twice() == [key]
+
+
+def test_the_time_of_an_election_begins_when_there_is_somebody_to_vote(tmp_path):
+    """Not before a quorum is running, and with the loss of the leader, if one is running then."""
+    cluster = Elected(3, tmp_path, seed=1)
+    n1, n2, n3 = cluster.members.values()
+    n2.running_since, n3.running_since = 10.0, 12.0
+    assert cluster.whole_since(20.0) == 20.0
+    n3.running_since = 23.5  # it was starting when n1 was lost
+    assert cluster.whole_since(20.0) == 23.5
+    n3.running_since = None  # it still is
+    assert cluster.whole_since(20.0) is None
+    n1.running_since = 5.0
+    assert cluster.whole_since(20.0) == 20.0
+
+
+def test_who_was_elected_is_what_the_nodes_told(tmp_path):
+    """The first one of a later term, at the time that it told; a follower, or the term that is over, is nobody."""
+    cluster = Elected(3, tmp_path, seed=1)
+    n1, n2, n3 = cluster.members.values()
+    told = {"event": "role", "role": "leader"}
+    n1.told = [told | {"term": 1, "at": 3.0}]
+    n2.told = [told | {"term": 2, "at": 9.0, "role": "follower"}, told | {"term": 4, "at": 11.0}]
+    assert cluster.elected(4) is None
+    assert cluster.elected(1) == (11.0, "n2", 4)
+    n3.told = [told | {"term": 3, "at": 10.5}, {"event": "started", "at": 12.0, "node": "n3~1"}]
+    assert cluster.elected(1) == (10.5, "n3", 3)
+    assert cluster.strangers() == []
+    n3.told.append({"event": "started", "at": 15.0, "node": "n3~2"})
+    assert cluster.strangers() == ["n3"]
 
 
 async def lonely_writes(cluster, count):
