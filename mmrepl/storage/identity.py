@@ -29,8 +29,8 @@ without a vote.)
 
 False alarms that cost an incarnation each: ``chown``, ``chmod``, ``mv`` or a new hard link more than `MARGIN_MS` after
 the last write, a disk that took longer than that for its last sync, a wall clock that is set while a write is under
-way, a network file system whose server has another time, a process that is killed in the few milliseconds between opening
-the file of one that was killed before, and its first note in there.
+way, a network file system whose server has another time, a process that is killed in the few milliseconds between
+opening the file of one that was killed before, and its first note in there.
 
 HAZARD: A disk or a whole machine set back to a snapshot, a file system image cloned block by block, or a file replaced
 within `MARGIN_MS` of its last write with its inode kept, look to the file exactly as if nothing had happened. Then the
