@@ -70,6 +70,12 @@ ONCE = frozenset({"join", "join twice", "left", "removed", "removed for good"})
 QUIET_SHARE = 0.2
 """In so many seeds only two kinds of faults happen: what shows only after much has become stable is found there."""
 
+RECEIPTS_SHARE = 0.25
+"""
+In so many seeds clients write over receipts, as over reads, and to few keys. A receipt covers the write and what its
+node had written before, and not what stands beside these: so a write may be overwritten by one that had seen less.
+"""
+
 
 @frozen(kw_only=True)
 class Options:
@@ -103,6 +109,7 @@ class Mix:
     key_count: int
     large_share: float
     skew_ms: Mapping[str, int]
+    receipt_share: float = 0.0  # of the writes that go over what an earlier one and its receipt cover, and no more
     faults: Mapping[str, int] = field(factory=dict)
     calm: bool = False
     secret: bool = False
@@ -131,6 +138,9 @@ def draw(seed: int, options: Options) -> Mix:
     calm = options.calm or options.faults == () or (options.faults is None and bool(few) and quiet.random() < 0.5)
     weather = _weather(rng)
     skew = dice(seed, "mix", "skew")
+    receipts = dice(seed, "mix", "receipts")
+    receipt_share = receipts.choice((0.5, 0.8)) if receipts.random() < RECEIPTS_SHARE else 0.0
+    few_keys = receipts.choice((1, 3))
     return Mix(
         names=names,
         topology=options.topology or topology,
@@ -142,9 +152,10 @@ def draw(seed: int, options: Options) -> Mix:
         disk_ms=rng.choice((0, 0, 0, 1, 5, 30)),
         weak_share=rng.choice((0.0, 0.0, 0.3, 1.0)),
         acks_share=rng.choice((0.0, 0.1, 0.5)),
-        key_count=rng.choice((1, 3, 10, 40)),
+        key_count=min(rng.choice((1, 3, 10, 40)), few_keys if receipt_share else 40),
         large_share=rng.choice((0.0, 0.0, 0.05)),
         skew_ms={name: _skew(skew) for name in names} if options.faults != () else {},
+        receipt_share=receipt_share,
         faults=faults,
         calm=calm,
         secret=rng.random() < 0.2,

@@ -111,6 +111,8 @@ def _follows(history: History, name: str, *, reads: bool) -> list[Violation]:
                 needs[event.dot] = seen.get(key, EMPTY)
                 if not reads:
                     seen[key] = seen.get(key, EMPTY).including(event.dot)
+            else:
+                needs.pop(event.dot, None)  # the session's write under this dot was never told of, and is forgotten
             include(now, event.node, *event.dot)
     return found
 

@@ -2,7 +2,8 @@
 What clients do: sessions that write, delete and read at their node.
 
 A handful of keys in three tables, one for each kind of resolver, so that writes meet. Most writes go over what the node
-shows; some carry the context of an earlier read, perhaps of another node; some are blind. Every value is another.
+shows; some carry the context of an earlier read, perhaps of another node; some are blind. Every value is another. In
+some seeds writes go over the receipts of earlier ones, too.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from collections import deque
 from random import Random
 
 from mmrepl.causality.context import BLIND, CausalContext
+from mmrepl.causality.dot import Dot
 from mmrepl.errors import MmreplError
 from mmrepl.ports import Durability
 from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolver
 from mmrepl.sim.cluster import Cluster
 from mmrepl.sim.mix import Mix
+from mmrepl.sim.node import SimNode
 from mmrepl.values import encode
 
 SESSIONS_A_NODE = 2
+
+OVER_RECEIPT = 0.5
+"""So many of the writes that have to do with receipts go over one; the others are blind: theirs cover little."""
 
 
 def union(carts: list[list[int]]) -> list[int]:
@@ -39,6 +45,10 @@ class Workload:
         self._mix = mix
         self._rng = Random(0)  # noqa: S311 - set anew for each operation
         self._contexts: deque[tuple[str, str, CausalContext]] = deque(maxlen=12)
+        self._receipts: deque[tuple[str, str, CausalContext]] = deque(maxlen=4)
+        self._unanswered: dict[Dot, tuple[str, str, CausalContext]] = {}  # receipts of writes that wait for the disk
+        if mix.receipt_share:
+            cluster.acknowledged = self._acknowledged  # type: ignore[method-assign]
         self.done_count = 0
         self.refused_count = 0
         start = cluster.now_ms
@@ -82,11 +92,27 @@ class Workload:
         acks: int | str = 1
         if rng.random() < self._mix.acks_share:
             acks = (2, "majority", "all")[rng.randrange(3)]
+        if self._mix.receipt_share and rng.random() < self._mix.receipt_share:  # last: the rest is drawn as without
+            context = BLIND
+            if self._receipts and rng.random() < OVER_RECEIPT:
+                table, key, context = self._receipts[-1 if rng.random() < 0.7 else rng.randrange(len(self._receipts))]
+                payload = payload and self._value(table, number, rng)
         try:
-            node.write(table, key, payload, context=context, durability=durability, acks=acks, session=session)
+            counter = node.write(
+                table, key, payload, context=context, durability=durability, acks=acks, session=session
+            )
+            if self._mix.receipt_share and context is not None:
+                dot = Dot(node.store_core.local.store.node, counter)
+                self._unanswered[dot] = table, key, CausalContext(table, key, context.vector.including(dot))
             self.done_count += 1
         except MmreplError:
             self.refused_count += 1
+
+    def _acknowledged(self, node: SimNode, dot: Dot) -> None:
+        """The writer has its receipt, and may hand it to anybody."""
+        del node
+        if dot in self._unanswered:
+            self._receipts.append(self._unanswered.pop(dot))
 
     def _value(self, table: str, number: int, rng: Random) -> bytes:
         if table == "carts":

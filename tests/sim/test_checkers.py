@@ -181,6 +181,15 @@ def test_what_would_lose_as_soon_as_it_was_made_again_is_not_lost():
     assert check_all(history(mine, ack(mine), later, end), ["no_lost_update"])
 
 
+def test_what_is_made_again_under_a_dot_that_nobody_was_told_of_follows_no_reads():
+    """The write of the session is forgotten, and what is made again is nobody's."""
+    again = wrote(A, 1, b"\x05", session=0)
+    reopened = Became(41, "a", A, EMPTY, "opened")
+    events = [OTHER, applied("a", OTHER), shown("a", vector(b=1), OTHER), ONE, reopened]
+    assert check_all(history(*events, again, applied("c", again)), ["writes_follow_reads"]) == []
+    assert check_all(history(*events, applied("c", ONE)), ["writes_follow_reads"])
+
+
 def test_a_dot_that_nobody_was_told_of_may_be_minted_again():
     """Its write died with the process; the second one is what the dot stands for."""
     second = wrote(A, 1, b"\x07", stamp=3 << 16)
