@@ -10,12 +10,14 @@ pays that with every write, at the leader and at each follower, and has nothing 
 Small is what a hundred writers put at once, or fewer. More make larger commits, and work for the next one meanwhile.
 Quick is a disk of which two commits in three take less than `QUICK_SECONDS`, wherever they are made: each slow one
 raises a doubt that it takes some quick ones to settle. (A machine whose processors are all busy looks like a disk that
-is slow now and then.) A commit that stalls raises one that it takes a thousand to settle.
+is slow now and then.) A commit that stalls, for `STALL_SECONDS` or longer, raises one that takes the more to settle the
+longer it was: after a tenth of a second more than six hundred quick commits.
 
 HAZARD: a disk that was quick until now may stall, and then the loop stands still for the length of that one commit: no
-heartbeat leaves, no read is answered. On a disk that does so again and again that is one commit in a thousand at most.
-Who leads and stalls for longer than an election finds another leader when it comes back, as after any other pause of
-the process; nothing is lost by it. ``at_once=False`` rules it out.
+heartbeat leaves, no read is answered. On a disk that does so again and again that is one commit in sixty at most, or
+in six hundred where it lasts for a tenth of a second. Who leads and stalls for longer than an election finds another
+leader when it comes back, as after any other pause of the process; nothing is lost by it. ``at_once=False`` rules it
+out.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ STALL_SECONDS: Final = 0.01
 
 DOUBT_MAX: Final = 16
 DOUBT_OF_A_SLOW_ONE: Final = 2
-DOUBT_OF_A_STALL: Final = 1024
-"""A quick commit takes one away; at half of the first or less, commits are made on the loop."""
+DOUBT_OF_A_STALL: Final = 64
+"""A quick commit takes one away; at half of the first or less, commits are made on the loop. Long stalls weigh more."""
 
 SMALL_BYTES: Final = 16 * 1024
 """Commits of more than this go to the thread."""
@@ -48,12 +50,10 @@ SMALL_BYTES: Final = 16 * 1024
 
 def is_small(commit: Commit) -> bool:
     """Whether it is a row of the log and no more, and not a long one."""
-    batches = commit.batches
-    return (
-        len(batches) == 1
-        and not (commit.segments or commit.meta or commit.drop_batches)
-        and len(next(iter(batches.values()))) <= SMALL_BYTES
-    )
+    if len(commit.batches) != 1 or commit.segments or commit.meta or commit.drop_batches:
+        return False
+    [body] = commit.batches.values()
+    return len(body) <= SMALL_BYTES
 
 
 class Disk:
@@ -109,16 +109,17 @@ class Disk:
         try:
             self._storage.commit(persist.commit, persist.durability)
         except Exception as error:  # noqa: BLE001 - whatever it is, there would be a hole before the next commit
-            return error, float("inf")
+            return error, 1.0
         return None, self._seconds() - began
 
     def _note(self, seconds: float) -> None:
         if seconds < QUICK_SECONDS:
-            self._doubt = max(0, self._doubt - 1)
+            if self._doubt:
+                self._doubt -= 1
         elif seconds < STALL_SECONDS:
             self._doubt = max(self._doubt, min(self._doubt + DOUBT_OF_A_SLOW_ONE, DOUBT_MAX))
         else:
-            self._doubt = DOUBT_OF_A_STALL
+            self._doubt = max(self._doubt, int(DOUBT_OF_A_STALL * seconds / STALL_SECONDS))
 
     async def backup(self, target: str) -> None:
         """A copy of what was committed, made on the thread, between commits. Raises UsageError, StorageError."""

@@ -101,6 +101,8 @@ class Asking(Hosting[SingleMaster]):
         self._streams[token] = listener
 
     def _event(self, event: object) -> None:
+        if isinstance(event, events.Applied):
+            return
         if isinstance(event, events.Answered):
             future = self._answers.pop(event.token, None)
             if future is None:

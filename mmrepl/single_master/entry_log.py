@@ -73,6 +73,9 @@ class EntryLog:
         Cost: proportional to the answer.
         """
         assert self.start < first, (self.start, first)
+        if first == self.last and last >= first:  # one entry at the end: who writes one after the other
+            body = self._bodies[-1]
+            return Slice([(self._terms[-1], 1)], [body], len(body))
         last = min(last, self.last)
         if count_max is not None:
             last = min(last, first + count_max - 1)
@@ -162,6 +165,8 @@ class EntryLog:
 
         ``first - 1`` when the very first is another, or not here.
         """
+        if first > self.last:
+            return first - 1
         index = first
         for term, count in runs:
             end = index + count - 1

@@ -100,12 +100,13 @@ class Following:
             if agreed < log.last and agreed < core.committed:
                 self._part(peer, message, agreed)
                 return
-            entries = decode_entries(bodies[agreed - previous :], core.limits)
+            if agreed > previous:
+                _, _, runs, bodies = _after(previous, runs, bodies, agreed - previous)
+            entries = decode_entries(bodies, core.limits)
             validate(entries)
             if agreed < log.last:
                 core.cut_off(agreed, wall_ms)
-            rest = _after(previous, runs, bodies, agreed - previous)
-            core.take_in(rest[2], rest[3], entries)
+            core.take_in(runs, bodies, entries)
         self.verified = max(self.verified, end)
         self.leader_commit = max(self.leader_commit, message.commit)
         core.committed = max(core.committed, min(message.commit, self.verified))
@@ -192,6 +193,8 @@ class Following:
 def validate(entries: list[Entry]) -> None:
     """Entries whose payloads mean something to the core. Raises FrameError."""
     for entry in entries:
+        if entry.kind == WRITE:
+            continue
         if entry.kind == MEMBERS:
             decode_configuration(entry.payload)
         elif entry.kind == SESSION:

@@ -98,21 +98,22 @@ async def test_a_disk_may_be_slow_now_and_then_but_not_often():
 
 
 async def test_after_a_stall_the_thread_has_the_disk_for_long():
-    """A commit that everybody felt is not risked again before a thousand quick ones."""
+    """A commit that everybody felt is not risked again for long; the longer it was, the longer."""
     storage, disk = await quick_disk()
-    storage.takes = STALL_SECONDS
-    disk.commit_here(row(0))
-    storage.takes = QUICK
-    count = 0
-    while not disk.is_quick:
-        await there(disk, row(0))
-        count += 1
-    assert count == DOUBT_OF_A_STALL - DOUBT_MAX // 2
+    for times in (1, 10):
+        storage.takes = STALL_SECONDS * times * 1.001
+        disk.commit_here(row(0))
+        storage.takes = QUICK
+        count = 0
+        while not disk.is_quick:
+            await there(disk, row(0))
+            count += 1
+        assert count == DOUBT_OF_A_STALL * times - DOUBT_MAX // 2
     await ended(disk)
 
 
-@given(st.lists(st.sampled_from([QUICK, SLOW, STALL_SECONDS * 2]), max_size=60))
-@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([QUICK, SLOW, STALL_SECONDS * 2]), max_size=200))
+@settings(max_examples=40, deadline=None)
 def test_of_any_commits_on_the_loop_few_are_slow(durations: list[float]):
     """Whatever the disk does, at most a third of what is made on the loop is slow, and one of it has stalled it."""
 
@@ -128,7 +129,7 @@ def test_of_any_commits_on_the_loop_few_are_slow(durations: list[float]):
                 stalls += takes > STALL_SECONDS
             else:
                 await there(disk, row(0))
-        assert stalls <= 1
+        assert stalls <= 1 + len(durations) // DOUBT_OF_A_STALL
         assert slow * 2 <= (made - slow) + DOUBT_MAX
         await ended(disk)
 
