@@ -126,7 +126,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         Raises:
             FrameError: what is wrong. Cost: proportional to the batch, at C speed.
         """
-        if self._is_plain_one(limits):
+        if self._is_one(limits):
+            if self.contexts:
+                self._check_contexts(limits)
             return
         count = len(self.keys)
         if not len(self.stamps) == len(self.payloads) == count:
@@ -163,24 +165,23 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         if self.contexts:
             self._check_contexts(limits)
 
-    def _is_plain_one(self, limits: Limits) -> bool:
-        """Whether this is one plain operation, in order, and small: most frames of a live stream are."""
-        if self.contexts or self.table_runs or len(self.runs) != 3:
+    def _is_one(self, limits: Limits) -> bool:
+        """Whether this is one operation, in order, and small, its context aside: most frames of a live stream are."""
+        if self.table_runs or len(self.runs) != 3:
             return False
-        if not len(self.origins) == len(self.tables) == len(self.keys) == len(self.stamps) == len(self.payloads) == 1:
+        if not len(self.tables) == len(self.keys) == len(self.stamps) == len(self.payloads) == 1:
             return False
-        (ref, first, size), (name, incarnation), key, payload = (
-            self.runs,
-            self.origins[0],
-            self.keys[0],
-            self.payloads[0],
-        )
+        if not 1 <= len(self.origins) <= limits.vector_entries or _repeats(self.origins):
+            return False
+        for name, incarnation in self.origins:
+            # of characters; each is four bytes at most
+            if not 0 < len(name) <= limits.key_bytes // 4 or not 0 <= incarnation < 1 << 63:
+                return False
+        (ref, first, size), key, payload = self.runs, self.keys[0], self.payloads[0]
         return (
             ref == 0
             and size == 1
             and 1 <= first < COUNTER_MAX
-            and 0 <= incarnation < 1 << 63
-            and 0 < len(name) <= limits.key_bytes // 4  # of characters; each is four bytes at most
             and len(self.tables[0]) <= limits.key_bytes // 4
             and 0 < len(key) <= limits.key_bytes // 4
             and 0 <= self.stamps[0] < 1 << 63
@@ -211,8 +212,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
         origins: list[int] = []
         firsts: list[int] = []
         index = 0
-        for origin, first, size, void in self.iter_runs():
-            if not void:
+        flat = iter(self.runs)
+        for origin, first, size in zip(flat, flat, flat, strict=True):
+            if size > 0:
                 starts.append(index)
                 origins.append(origin)
                 firsts.append(first)

@@ -48,8 +48,11 @@ class Pusher:
 
         Raises LogTruncated when the log does not reach back far enough.
         """
-        have, durable = peer.sent.counters.get, self._local.durable_vector.counters.get
+        sent, reached = peer.sent.counters, self._local.durable_vector.counters
         slices: list[Slice] = []
+        if sent == reached:
+            return slices
+        have, durable = sent.get, reached.get
         for columns in self._local.store.log.columns if peer.eager else self._ours():
             origin = columns.origin
             first, last = have(origin, 0) + 1, durable(origin, 0)

@@ -234,7 +234,7 @@ class SimHost(ABC, Generic[CoreT]):
                 self._step()
                 self.notified(event)
             # Unless something came of it, the core has nothing to add; where it has more to send, it says so by a time.
-            if not effects or not (self._has_news or effects.close or effects.wake_at == now):
+            if not (self._has_news or effects.close or effects.wake_at == now) or not effects:
                 break
         else:
             raise AssertionError(f"{self.name} does not come to rest: after {ROUNDS_MAX} rounds still {effects}")

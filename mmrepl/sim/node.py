@@ -95,6 +95,7 @@ class SimNode(SimHost[MultiMaster]):
             log=LogPolicy(operations=settings.log_operations), cut_operations=settings.cut_operations,
             durability=settings.durability, rejoin=settings.rejoin,
         )  # fmt: skip
+        local.store.keyspace.observed = False  # the checkers see siblings by themselves
         core = MultiMaster(local, rng, options, dict(meta), self.clock.monotonic_ms())
         before = self.durable_version
         self.durable_version = self.synced_version = local.store.version

@@ -59,13 +59,11 @@ class Watch:
         log, first = self._log, self._end
         self._end = log.end
         slices = log.range(first, log.end)
-        reached = {columns.origin: last for columns, _, last in slices}
-        begun = {columns.origin: start for columns, start, _ in slices}
-        for columns in log.columns:
-            origin, before = columns.origin, self._heads.get(columns.origin, 0)
-            if begun.get(origin, before + 1) != before + 1 or reached.get(origin, before) != columns.head:
-                self._jumped(slices, first, session, via)
-                return
+        before, reached = self._heads, {columns.origin: last for columns, _, last in slices}
+        follows = all(start == before.get(columns.origin, 0) + 1 for columns, start, _ in slices)
+        if not follows or {**before, **reached} != log.vector().counters:
+            self._jumped(slices, first, session, via)
+            return
         for run in in_log_order(slices):
             self._ran(run, session, via)
 
@@ -83,7 +81,8 @@ class Watch:
                 self._ran(run, session, via)
         later = log.range(at, log.end)
         begun = {columns.index: start for columns, start, _ in later}
-        self._heads = {c.origin: begun.get(c.index, c.head + 1) - 1 for c in log.columns}
+        heads = {c.origin: begun.get(c.index, c.head + 1) - 1 for c in log.columns}
+        self._heads = {origin: head for origin, head in heads.items() if head}
         node.note("jumped", via)
         self._history.add(Jumped(node.cluster.world.now_ms, node.name, VersionVector(self._heads)))
         for run in in_log_order(later):

@@ -79,6 +79,7 @@ class Keyspace:
         self.observed = True  # whether anybody takes events
         self.lost_count = 0  # values that met a concurrent one: in each such meeting one does not win
         self.siblings_max = 1  # the most siblings that a key has had
+        self._forgotten: dict[int, int] = {}  # the watermark up to which all was forgotten
 
     # -- reading
 
@@ -297,6 +298,7 @@ class Keyspace:
         """These siblings are dead (a snapshot that covers them lacks them). The context keeps covering them."""
         state = table.states[key]
         before = state.dots if isinstance(state, Record) else [state]
+        self._forgotten = {}  # there may be less to a key now
         for dot in dots:
             self._log.bury(dot, position, forget_payload=not self.retain)
         after = [dot for dot in before if dot not in dots]
@@ -313,10 +315,13 @@ class Keyspace:
         dots that are left. Returns the number of operations forgotten. Cost: proportional to the keys with several
         writers, siblings or tombstones.
         """
+        if watermark == self._forgotten:
+            return 0  # a key that was written since is not below it
         forgotten = 0
         for _, table in sorted(self.tables.items()):
             for key in sorted(table.unsettled):
                 forgotten += self._forget_key(table, key, watermark)
+        self._forgotten = dict(watermark)
         return forgotten
 
     def _forget_key(self, table: Table, key: str, watermark: Mapping[int, int]) -> int:

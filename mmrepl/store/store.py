@@ -272,12 +272,8 @@ class Store:
 
     def gap(self, assumes: Mapping[NodeId, int]) -> bool:
         """Whether a delta that stands on *assumes* stands on something that is not here (law L4)."""
-        known = self.log.known
-        for origin, counter in assumes.items():
-            columns = known(origin)
-            if counter > (0 if columns is None else columns.head):
-                return True
-        return False
+        have = self.version.counters.get
+        return any(counter > have(origin, 0) for origin, counter in assumes.items())
 
     def refuse_excess(self, vector: Mapping[NodeId, int], batches: Iterable[Batch]) -> None:
         """
@@ -345,16 +341,22 @@ class Store:
         return Applied(fresh, batch.dot_count - fresh)
 
     def _apply_next(self, batch: Batch) -> bool:
-        """As `apply`, for one plain operation, the next of an origin that is known; False, and nothing, for others."""
-        if batch.contexts or batch.table_runs or len(batch.runs) > 3:
+        """As `apply`, for the next operation of an origin, if all that it names is known; False for others."""
+        if batch.table_runs or len(batch.runs) > 3:
             return False
         ref, counter, _ = batch.runs
         owner, table = self.log.known(batch.origins[ref]), self.known_table(batch.tables[0])
         if owner is None or owner is self.own or counter != owner.head + 1 or table is None:
             return False
+        context: Context | None = None
+        if batch.contexts:
+            columns = [known for origin in batch.origins if (known := self.log.known(origin)) is not None]
+            if len(columns) < len(batch.origins) or VOID in batch.payloads:
+                return False
+            context = self.pack_contexts(batch, columns)[0]
         position, stamp, key, payload = self.log.end, batch.stamps[0], batch.keys[0], batch.payloads[0]
-        self.log.append(owner, stamp, table.number, key, payload, None)
-        self.keyspace.apply(table, key, payload, owner.index << COUNTER_BITS | counter, position, None)
+        self.log.append(owner, stamp, table.number, key, payload, context)
+        self.keyspace.apply(table, key, payload, owner.index << COUNTER_BITS | counter, position, context)
         self.hlc.observe(stamp)
         return True
 

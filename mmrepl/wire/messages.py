@@ -159,7 +159,10 @@ def to_wire(vector: VersionVector) -> Vector:
 
 def from_wire(vector: Vector) -> VersionVector:
     """The inverse of `to_wire`. Raises FrameError for entries out of range."""
+    counters: dict[NodeId, int] = {}
     for name, incarnation, counter in vector:
         if not name or not 0 <= incarnation < 1 << 63 or not 0 <= counter <= COUNTER_MAX:
             raise FrameError(f"a vector with the entry ({name[:80]!r}, {incarnation}, {counter})")
-    return VersionVector({NodeId(name, incarnation): counter for name, incarnation, counter in vector})
+        if counter:
+            counters[NodeId(name, incarnation)] = counter
+    return VersionVector.unchecked(counters)

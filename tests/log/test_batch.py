@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -266,21 +267,36 @@ RUNS = [[0, 1, 1], [0, COUNTER_MAX - 1, 1], [0, COUNTER_MAX, 1], [0, 0, 1], [1, 
     st.sampled_from(TEXTS),
     st.sampled_from([1, 0, -1, (1 << 63) - 1, 1 << 63]),
     st.sampled_from(PAYLOADS),
+    st.sampled_from([[], [("b", 1)], [("a", 1)], [("", 1)], [("b", -1)], [("b", 1), ("c", 1)]]),
+    st.sampled_from([[], [[0]], [[0, 1, 7]], [[0, 2, 7]], [[0, 0, 1]], [[1, 1, 7]], [[0, 1]], [[0, 1, 7], [0, 1, 7]]]),
 )
 def test_a_batch_of_one_is_refused_for_the_same_reasons(
-    name: str, incarnation: int, tables: list[str], runs: list[int], key: str, stamp: int, payload: bytes | None
+    name: str,
+    incarnation: int,
+    tables: list[str],
+    runs: list[int],
+    key: str,
+    stamp: int,
+    payload: bytes | None,
+    others: list[tuple[str, int]],
+    contexts: list[list[int]],
 ):
-    """The short way of checking one plain operation lets nothing pass that the long way refuses."""
+    """The short way of checking one operation lets nothing pass that the long way refuses."""
     limits = Limits(key_bytes=64, value_bytes=16)
-    batch = Batch([(name, incarnation)], tables, runs, [], [key], [stamp], [payload], [])
-    if batch._is_plain_one(limits):
-        with patch.object(Batch, "_is_plain_one", lambda _self, _limits: False):
-            batch.check(limits)
+    batch = Batch([(name, incarnation), *others], tables, runs, [], [key], [stamp], [payload], contexts)
+    with suppress(FrameError):
+        batch.check(limits)
+        with patch.object(Batch, "_is_one", lambda _self, _limits: False):
+            try:
+                batch.check(limits)
+            except FrameError as error:
+                raise AssertionError(f"let pass by the short way: {error}") from error
 
 
-def test_one_plain_operation_goes_the_short_way():
-    """Also a delete, at the bounds."""
+def test_one_operation_goes_the_short_way():
+    """Also a delete, at the bounds, and one with a context."""
     limits = Limits(key_bytes=64, value_bytes=16)
     for payload in (b"\xc4\x0e" + bytes(14), None):
         batch = Batch([("a" * 16, 0)], ["a" * 16], [0, COUNTER_MAX - 1, 1], [], ["a" * 16], [0], [payload], [])
-        assert batch._is_plain_one(limits)
+        assert batch._is_one(limits)
+    assert Batch([("a", 1), ("b", 1)], [""], [0, 5, 1], [], ["k"], [0], [b"\x01"], [[0, 1, 7]])._is_one(limits)
