@@ -16,6 +16,10 @@ faster than the leader's may vote for another too early; a leader that is stoppe
 after its look at the clock answers with what was true then. What breaks is that a read may miss the newest writes;
 nothing written is lost. Where that is not acceptable, read linearizably.
 
+HAZARD: With manual failover a primary applies what is on its own disk. A linearizable read shows every write that was
+acknowledged before it, and may show one that no majority holds yet; a promotion may lose that one, which was never
+acknowledged by ``quorum``, and later reads do not show it any more.
+
 *bounded*: what this node has applied, if that is not further behind than the reader allows. Behind in entries: what
 the leader said it has committed, less what is applied. Behind in time: since the leader said so little that all of
 it was applied. Both are lower bounds of the truth by the time that a message takes.
