@@ -247,7 +247,6 @@ async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof
         narrator.tell("stopping", f"{node.name} stops")
         if isinstance(node, SingleMasterNode):
             await _hand_over(node, narrator, at_once)
-        await node.close()
     narrator.tell("stopped", f"{node.name} has stopped")
     if failure is not None:
         raise StorageError(f"the disk failed: {failure}")
@@ -255,8 +254,8 @@ async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof
 
 
 async def _hand_over(node: SingleMasterNode, narrator: Narrator, at_once: asyncio.Event) -> None:
-    """Where this node was elected, have another one take over, unless we are told *at_once* to leave."""
-    handing, hurrying = asyncio.create_task(node.hand_over()), asyncio.create_task(at_once.wait())
+    """Stop a node; where it was elected, another one takes over first, unless we are told *at_once* to leave."""
+    handing, hurrying = asyncio.create_task(node.stop()), asyncio.create_task(at_once.wait())
     await asyncio.wait([handing, hurrying], return_when=asyncio.FIRST_COMPLETED)
     handing.cancel()
     hurrying.cancel()

@@ -3,7 +3,8 @@ From a request to an answer: attempt after attempt, until one succeeds, the verd
 
 An attempt goes down the order of nodes that the router gives. A redirect is followed at once; a node that is behind
 what the session has seen is passed over, and when all are, the request waits at one after the other, for longer each
-time. When nobody can serve it now, it waits with back-off, or until the health of some node changes.
+time. When nobody can serve it now, it waits with back-off, or until the health of some node changes; and has all nodes
+looked at each time, or whoever was elected meanwhile would be found at the next regular check.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ class Dispatcher:
             changed = self._changed
             course.behind = []
             order = self._order(course.request)
+            if not order:  # nobody is known who could: somebody may have been elected since we looked
+                self._look_again()
             while order:
                 found, moved = await self._attempt(course, order.pop(0), wait_ms=0)
                 if found is not None:
@@ -210,9 +213,12 @@ class Dispatcher:
             if target is not None:
                 target.presume("primary", endpoint.health.role.term)
                 return primary
-        for other in self.endpoints.values():
-            other.look_again()
+        self._look_again()
         return None
+
+    def _look_again(self) -> None:
+        for endpoint in self.endpoints.values():
+            endpoint.look_again()
 
     async def _pause(self, ms: int, changed: asyncio.Event) -> None:
         """Wait for news of the nodes, but not less than a little: news may come fast and not help."""

@@ -41,6 +41,10 @@ WRITERS = frozenset({Role.LEADER, Role.PRIMARY})
 """Roles in which a node takes writes."""
 
 
+REDIRECTING_S = 0.25
+"""For so long a leader that has handed over sends its clients to the new one, before it stops."""
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """A write that is acknowledged: the index of its entry, and whether it changed anything (see ``expect``)."""
 
@@ -407,9 +411,17 @@ class SingleMasterNode(Feeding):
         return to
 
     async def stop(self, timeout: float | None = None) -> str | None:
-        """`hand_over`, then `close`, also when cancelled meanwhile; returns the name of who took over, or None."""
+        """
+        `hand_over`, then `close`, also when cancelled meanwhile; returns the name of who took over, or None.
+
+        Between the two, clients have a moment in which they are told who takes writes now: a connection that is closed
+        under a write would leave them in doubt of it.
+        """
         try:
-            return await self.hand_over(timeout)
+            to = await self.hand_over(timeout)
+            if to is not None and self._client_port is not None:
+                await asyncio.sleep(REDIRECTING_S)
+            return to
         finally:
             await self.close()
 

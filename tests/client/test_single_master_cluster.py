@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import mmrepl
+from mmrepl.client.dispatch import Dispatcher
 from mmrepl.errors import MmreplError
 from tests.runtime.test_single_master_node import Three
 
@@ -34,6 +37,40 @@ async def test_a_new_primary_is_found_after_a_failover():
             await client.put("k", 2)
             rest = [node for node in three.nodes.values() if node is not leader]
             await rest[0].wait_until(lambda: rest[0].get("k") == 2, "that it is applied")
+
+
+@pytest.mark.parametrize("looks", [True, False])
+async def test_a_new_primary_is_looked_for_while_a_write_waits_for_one(looks, monkeypatch):
+    """Not at the next regular look only, which here never comes; planted: a client that just waits."""
+    if not looks:
+        monkeypatch.setattr(Dispatcher, "_look_again", lambda _: None)
+    async with Three() as three:
+        leader = await three.leader()
+        timeout = 15 if looks else 1
+        async with mmrepl.Client(addresses(three), timeout=timeout, retry_writes="once", health_interval=600) as client:
+            await client.put("k", 1)
+            await leader.close()
+            if looks:
+                await client.put("k", 2)
+            else:
+                with pytest.raises(MmreplError):
+                    await client.put("k", 2)
+
+
+async def test_no_write_is_in_doubt_because_a_leader_was_stopped():
+    """It hands over, and for a moment sends its clients to the new one: nothing is refused, nothing breaks off."""
+    async with Three() as three:
+        leader = await three.leader()
+        async with mmrepl.Client(addresses(three), timeout=15) as client:
+            await client.put("k", 0)
+            stopping = asyncio.ensure_future(leader.stop())
+            count = 0
+            while not stopping.done():
+                count += 1
+                await client.put("k", count)  # not numbered: whatever broke off would be in doubt
+            assert await stopping is not None
+            rest = next(node for node in three.nodes.values() if node is not leader)
+            assert await rest.read("k") == count > 0
 
 
 async def test_a_session_sees_its_write_at_a_replica():

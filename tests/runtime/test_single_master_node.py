@@ -246,6 +246,7 @@ async def test_leaving_a_node_in_good_order_hands_over_and_an_error_does_not():
     """``async with`` ends by `stop`; what went wrong in it ends the node at once."""
     async with Three() as three:
         leader = await three.leader()
+        await leader.put("k", 1, ack="all")  # the cluster is founded, as all of them know
         term, others = leader.term, [node for node in three.nodes.values() if node is not leader]
         handed = []
         hand_over = leader.hand_over
