@@ -165,9 +165,11 @@ class Writer(Reader):
 
     async def _settled(self, receipt: Written, key: str, acks: int | str | None, timeout: float) -> None:
         """Return when the write, and all before it, is durable here, and at as many members as asked for."""
-        await self.durable_at(self.core.local.store.log.end)
-        if acks is not None:
-            await self._acknowledged(receipt.dot.counter, acks, timeout, key)
+        position = self.core.local.store.log.end
+        if acks is None:
+            await self.durable_at(position)
+        else:
+            await self._acknowledged(receipt.dot.counter, position, acks, timeout, key)
 
     async def durable_at(self, position: int) -> None:
         """Return when everything before *position* of the log is durable. Raises StoreFailed."""
@@ -183,13 +185,14 @@ class Writer(Reader):
         log = local.store.log
         return self._waiting.durable_at(log, log.end if position is None else position)
 
-    async def _acknowledged(self, counter: int, acks: int | str, timeout: float, key: str) -> None:
+    async def _acknowledged(self, counter: int, position: int, acks: int | str, timeout: float, key: str) -> None:
         core = self.core
         token = object()
         done = self.expect(token)
-        core.wait_for(counter, acks, token)
+        core.wait_for(counter, acks, token)  # first: what is sent as soon as it is durable asks to be confirmed
         self._wake()
         try:
+            await self.durable_at(position)
             async with asyncio.timeout(timeout):
                 await done
         except TimeoutError:
@@ -203,6 +206,8 @@ class Writer(Reader):
             ) from None
         finally:
             self.forget(token)
+            if done.done() and not done.cancelled():
+                done.exception()  # seen: what failed the disk has failed both
 
     def expect(self, token: object) -> asyncio.Future[None]:
         """A future for the `Acknowledged` event of *token*; `forget` it in any case."""

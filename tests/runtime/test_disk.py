@@ -18,6 +18,7 @@ from mmrepl.runtime import driver as driver_module
 from mmrepl.runtime.disk import DOUBT_MAX, DOUBT_OF_A_STALL, SMALL_BYTES, STALL_SECONDS, Disk, is_small
 from mmrepl.runtime.driver import Driver
 from mmrepl.storage.memory import MemoryDisk, MemoryStorage
+from mmrepl.types import Limits
 
 QUICK, SLOW = 0.0001, 0.003
 
@@ -227,6 +228,20 @@ async def test_planted_an_answer_before_the_commit_is_found(timed: Timed, monkey
     monkeypatch.setattr(Driver, "_commit_first", early)
     with pytest.raises(AssertionError):
         await nothing_is_durable_before_it_is_committed(timed)
+
+
+async def test_what_is_sent_as_soon_as_it_is_durable_asks_to_be_confirmed(timed: Timed):
+    """No writer that wants acknowledgements waits for the next round of gossip."""
+    limits = Limits(gossip_tick_ms=60_000)
+    async with (
+        mmrepl.Node("paris", storage=timed, limits=limits) as paris,
+        mmrepl.Node("tokyo", limits=limits, peers=[paris.address]) as tokyo,
+    ):
+        await paris.wait_connected("tokyo")
+        await warmed(paris, timed)
+        for number in range(20):
+            await paris.put("key", number, acks="all", timeout=5)
+        assert tokyo.get("key") == 19
 
 
 async def test_a_full_disk_is_tried_again_and_nothing_is_lost(timed: Timed):
