@@ -27,6 +27,8 @@ TYPES: Final[dict[str, dict[str, str]]] = {
     "mmrepl.log.policy": {"LogPolicy": "log_policies"},
     "mmrepl.ports": {"Commit": "commits"},
     "mmrepl.replication.local": {"Merged": "merged"},
+    "mmrepl.wire.seen": {"LogPosition": "log_positions"},
+    "mmrepl.runtime.log_feed": {"LogChange": "log_changes"},
     "mmrepl.runtime.outcomes": {"Change": "changes", "SiblingsEvent": "siblings_events", "Written": "receipts"},
     "mmrepl.store.read": {"Read": "reads"},
 }

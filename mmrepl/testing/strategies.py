@@ -29,12 +29,15 @@ from mmrepl.log.policy import LogPolicy
 from mmrepl.ports import Commit
 from mmrepl.replication.local import Merged
 from mmrepl.resolvers import Callback, KeepSiblings, LastWriterWins, Resolution, Resolver, Sibling, canonical
+from mmrepl.runtime.log_feed import LogChange
 from mmrepl.runtime.outcomes import Change, SiblingsEvent, Written
+from mmrepl.single_master.entry import WRITE, Entry
 from mmrepl.store.read import Read
 from mmrepl.testing import history as steps
 from mmrepl.testing.history import NAMES, Step
 from mmrepl.types import Limits, NodeId, Value
 from mmrepl.values import INT_MAX, INT_MIN, encode
+from mmrepl.wire.seen import LogPosition
 
 # -- values
 
@@ -215,6 +218,18 @@ def changes() -> st.SearchStrategy[Change]:
         operations(),
         version_vectors(),
     )
+
+
+def log_positions() -> st.SearchStrategy[LogPosition]:
+    """Places in the log of a single-master cluster."""
+    return st.builds(LogPosition, st.integers(1, 1 << 20), st.integers(1, 1 << 40))
+
+
+def log_changes() -> st.SearchStrategy[LogChange]:
+    """One write of a single-master cluster as a subscriber sees it."""
+    stamps = st.integers(0, hlc.MS_MAX)
+    writes = st.builds(Entry, st.just(WRITE), stamps, tables(), keys(), payloads())
+    return st.builds(LogChange, log_positions(), writes)
 
 
 def siblings_events() -> st.SearchStrategy[SiblingsEvent]:
