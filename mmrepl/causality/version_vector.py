@@ -117,6 +117,8 @@ class VersionVector(Mapping[NodeId, int]):
         ours, theirs = self._counters, other._counters
         if ours == theirs:
             return self
+        if other.descends(self):
+            return other
         joined: dict[NodeId, int] | None = None
         for origin, counter in theirs.items():
             if counter > ours.get(origin, 0):

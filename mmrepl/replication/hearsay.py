@@ -30,9 +30,10 @@ class Hearsay:
 
     def __init__(self, core: MultiMaster) -> None:
         self._core = core
+        self.is_awaited = False  # whether any peer waits for a digest
         self.news_count = 0  # how often something new was heard
         self._judged_at: tuple[VersionVector, int, int, int, int] | None = None  # all that decides whose wait is over
-        self._said: Digest | None = None  # the last one
+        self._said: tuple[object, Digest] | None = None  # the last one, and what it was made of
         self._heard: dict[str, dict[int, VersionVector]] = {}  # member -> view -> what was durable there, newest last
 
     def known(self, name: str) -> VersionVector:
@@ -100,10 +101,23 @@ class Hearsay:
         vector = self._core.local.durable_vector
         peer.told, peer.told_ms, peer.told_view = vector, now_ms, self._core.members.view
         needs_acks = len(self._core.members.names()) - 1 > len(self._core.up())
-        digest = Digest(to_wire(vector), self._core.members.view, wall_ms, want=want, needs_acks=needs_acks)
-        if digest != self._said:  # else the same object, so that a host encodes it once
-            self._said = digest
-        self._core._send.append(Envelope(peer.link, self._said))
+        made_of = vector, self._core.members.view, wall_ms, want, needs_acks
+        if self._said is None or self._said[0] != made_of:  # else the same object, so that a host encodes it once
+            digest = Digest(to_wire(vector), self._core.members.view, wall_ms, want=want, needs_acks=needs_acks)
+            self._said = made_of, digest
+        self._core._send.append(Envelope(peer.link, self._said[1]))
+
+    def acknowledge(self, now_ms: int, wall_ms: int) -> None:
+        """Tell those peers who wait for it what is durable here, once that is all that they sent."""
+        self.is_awaited = False
+        for peer in self._core.up():
+            if peer.ack_at is None:
+                continue
+            if peer.ack_at <= self._core.local.durable:
+                peer.ack_at = None
+                self.send(peer, now_ms, wall_ms, want=False)
+            else:
+                self.is_awaited = True
 
     def satisfied(self) -> list[object]:
         """Tokens of those writers who need wait no longer."""

@@ -49,6 +49,7 @@ class Intake:
         self._core.local.demand(self._core.options.durability)
         if delta.ack:
             peer.ack_at = store.log.end
+            self._core.hearsay.is_awaited = True
         if peer.eager:  # what comes from it need not go back to it
             peer.sent = after(peer.sent, delta.batch)
         peer.received_count += applied.fresh + applied.known

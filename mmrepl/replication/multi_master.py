@@ -359,8 +359,8 @@ class MultiMaster:
         own = members.entries[members.name]
         if own.removed and not self.options.rejoin:
             return []
-        away = {members.entries[name].address for name in self.blocked if name in members.entries} | {self.address}
-        return [address for address in members.addresses() if address not in away]
+        away = [members.entries[name].address for name in self.blocked if name in members.entries]
+        return [address for address in members.addresses() if address != self.address and address not in away]
 
     def missing_addresses(self) -> list[str]:
         """Of those, where nobody is connected: to be dialled. A member may be found at several."""
@@ -385,8 +385,9 @@ class MultiMaster:
         for link in list(self._links.values()):
             if link.peer is None and now_ms - link.opened_ms > GREETING_MS:
                 self._refuse(link, Refusal("protocol", f"no hello within {GREETING_MS} ms"))
-        for _, peer in sorted(self.peers.items()):
-            self.transfers.expire(peer, now_ms)
+        for peer in self.peers.values():
+            if peer.capture is not None:
+                self.transfers.expire(peer, now_ms)
         for peer in self.up():
             if peer.detector.silent_ms(now_ms) > SILENCE_MS and peer.link is not None:
                 self._refuse(self._links[peer.link], Refusal("silent", f"nothing heard for {SILENCE_MS} ms"))
@@ -457,10 +458,8 @@ class MultiMaster:
             message = self.members.message()
             self._send += [Envelope(peer.link, message) for peer in self.up() if peer.link is not None]
         self._push(now_ms)
-        for peer in self.up():
-            if peer.ack_at is not None and peer.ack_at <= self.local.durable:
-                peer.ack_at = None
-                self.hearsay.send(peer, now_ms, wall_ms, want=False)
+        if self.hearsay.is_awaited:
+            self.hearsay.acknowledge(now_ms, wall_ms)
         if self.waiters:
             self._notify += [Acknowledged(token) for token in self.hearsay.satisfied()]
         persist = self.local.take_persist() if may_persist else None
@@ -477,9 +476,9 @@ class MultiMaster:
         self._more = False
         durable, ack = self.local.durable_vector, bool(self.waiters)
         for peer in self.up():
-            if not peer.live or peer.congested or peer.link is None:
-                continue
             if peer.idle_at[0] is peer.sent and peer.idle_at[1] is durable:
+                continue
+            if not peer.live or peer.congested or peer.link is None:
                 continue
             try:
                 frames = self._pusher.push(peer, ack=ack)

@@ -340,14 +340,19 @@ def _judge_finals(history: History) -> list[Violation]:
     found: list[Violation] = []
     finals = history.finals()
     alive: dict[VersionVector, dict[Place, list[Wrote]]] = {}  # once for all that have the same
+    right: list[Final] = []  # whoever shows the same is as right
     for final in finals:
-        expected = alive.setdefault(final.version, {})
+        if any((other.version, other.siblings) == (final.version, final.siblings) for other in right):
+            continue
+        expected, count = alive.setdefault(final.version, {}), len(found)
         for place in sorted(set(rules.places) | final.siblings.keys()):
             if place not in expected:
                 expected[place] = rules.live(place, final.version)
             problem = rules.compare(place, final.siblings.get(place, ()), expected[place])
             if problem is not None:
                 found.append(Violation(problem[0], problem[1], node=final.node, place=place))
+        if len(found) == count:
+            right.append(final)
     for write in rules.gone(finals[0].version) if finals else ():
         name, value = place_text(write.place), value_text(write.payload, "deleted")
         text = f"{write.dot} = {value} of {name} was acknowledged and is gone"

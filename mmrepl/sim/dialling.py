@@ -46,12 +46,13 @@ class Dialler:
                 if address == node.address or address not in allowed:
                     continue
                 dial = self.dials.get(address)
+                if address in connected:
+                    if dial is not None and dial.backoff.attempts:
+                        dial.backoff.reset()
+                    continue
                 if dial is None:
                     dial = self.dials[address] = self._dial()
-                if address in connected:
-                    if dial.backoff.attempts:
-                        dial.backoff.reset()
-                elif not dial.busy and now >= dial.not_before_ms:
+                if not dial.busy and now >= dial.not_before_ms:
                     dial.busy = True
                     stage.network.dial(node.name, address, partial(self._failed, life, address))
         stage.world.after(LOOK_MS, self.look, life)

@@ -139,9 +139,7 @@ class SimDisk:
         """Write a record; synced when `sync` is called. Raises DiskFull, StoreFailed."""
         if self.full:
             raise DiskFull("no space left on the simulated disk")
-        body = _encoder.encode(
-            _Body(dict(commit.batches), commit.drop_batches, dict(commit.segments), dict(commit.meta))
-        )
+        body = _encoder.encode((commit.batches, commit.drop_batches, commit.segments, commit.meta))  # a `_Body`
         if self.failing:
             self.failing = False
             raise StoreFailed("the simulated disk failed: an error of the medium")

@@ -309,7 +309,8 @@ class SimHost(ABC, Generic[CoreT]):
 
     def arrived(self, link: int, data: bytes) -> None:
         """Bytes came."""
-        if self._defer(self.arrived, link, data):
+        if self.paused:
+            self._inbox.append((self.arrived, (link, data)))
             return
         core = self.core
         reader = self._readers.get(link)

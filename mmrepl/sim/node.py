@@ -196,9 +196,10 @@ class SimNode(SimHost[MultiMaster]):
         """See what became part of the store, and how much of what came early is held."""
         assert self._watch is not None
         self._watch.look(via=via)
-        peer = self.running.peers.get(via) if via else None
-        if peer is not None and peer.held_bytes > self.held_bytes_max:
-            self.held_bytes_max = peer.held_bytes
+        if via:
+            peer = self.running.peers.get(via)
+            if peer is not None and peer.held_bytes > self.held_bytes_max:
+                self.held_bytes_max = peer.held_bytes
 
     def received(self, source: str, message: Message) -> None:
         """Note it."""

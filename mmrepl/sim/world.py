@@ -25,7 +25,6 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.now_ms = 0  # since the run began; never goes back
-        self.done_count = 0  # things done so far
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
 
@@ -50,6 +49,5 @@ class World:
         heap = self._heap
         while heap and heap[0][0] <= time_ms:
             self.now_ms, _, action, arguments = heappop(heap)
-            self.done_count += 1
             action(*arguments)
         self.now_ms = max(self.now_ms, time_ms)

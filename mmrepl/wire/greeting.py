@@ -11,6 +11,7 @@ Both modes of mmrepl greet like this; what a core asks beyond it is its own busi
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 
 from attrs import frozen
 
@@ -96,6 +97,7 @@ def node_of(hello: Hello) -> NodeId:
     return NodeId(hello.name, hello.incarnation)
 
 
-def lives_of(hello: Hello) -> frozenset[NodeId]:
+def lives_of(hello: Hello) -> Iterator[NodeId]:
     """Who said hello, and the incarnations of it whose memory it has."""
-    return frozenset((node_of(hello), *(NodeId(*node) for node in hello.members if node[0] == hello.name)))
+    yield node_of(hello)
+    yield from (NodeId(*node) for node in hello.members if node[0] == hello.name)

@@ -152,6 +152,9 @@ MultiMasterMessage: TypeAlias = (
 Message: TypeAlias = MultiMasterMessage | SingleMasterMessage
 
 
+_new = tuple.__new__
+
+
 def to_wire(vector: VersionVector) -> Vector:
     """A version vector as it travels."""
     return [(*origin, counter) for origin, counter in sorted(vector.counters.items())]
@@ -164,5 +167,5 @@ def from_wire(vector: Vector) -> VersionVector:
         if not name or not 0 <= incarnation < 1 << 63 or not 0 <= counter <= COUNTER_MAX:
             raise FrameError(f"a vector with the entry ({name[:80]!r}, {incarnation}, {counter})")
         if counter:
-            counters[NodeId(name, incarnation)] = counter
+            counters[_new(NodeId, (name, incarnation))] = counter  # as `NodeId(…)`, at half the cost
     return VersionVector.unchecked(counters)
