@@ -217,8 +217,9 @@ class Dispatcher:
         return None
 
     def _look_again(self) -> None:
+        named = {endpoint.health.role.primary for endpoint in self._up()}
         for endpoint in self.endpoints.values():
-            endpoint.look_again()
+            endpoint.look_again(is_named=endpoint.address in named)
 
     async def _pause(self, ms: int, changed: asyncio.Event) -> None:
         """Wait for news of the nodes, but not less than a little: news may come fast and not help."""
@@ -264,7 +265,8 @@ class Dispatcher:
     def _stir(self) -> None:
         """There is news of a node: take in whom it names, wake whoever waits."""
         for endpoint in self._up():
-            if endpoint.health.role.primary:
-                self._endpoint(endpoint.health.role.primary)
+            primary = self._endpoint(endpoint.health.role.primary) if endpoint.health.role.primary else None
+            if primary is not None and not primary.health.up:
+                primary.look_again(is_named=True)  # it was away; who leads is there
         self._changed.set()
         self._changed = asyncio.Event()

@@ -81,9 +81,9 @@ class Endpoint:
             "trouble": health.trouble,
         }
 
-    def look_again(self) -> None:
-        """Check now and not later; of a node that is down the back-off stands."""
-        if self.health.up:
+    def look_again(self, *, is_named: bool = False) -> None:
+        """Check now and not later; of a node that is down the back-off stands, unless others name it as the primary."""
+        if self.health.up or is_named:
             self._nudged.set()
 
     def presume(self, role: str, term: int) -> None:

@@ -210,9 +210,9 @@ class Promotion:
         core.send(peer.link, TakeOver(core.term))
 
     def take_over(self, peer: Peer, message: TakeOver) -> None:
-        """The leader tells us to campaign."""
+        """The leader tells us to campaign. Nobody else does in its term, so we need not have heard of it before."""
         core = self._core
-        if message.term == core.term and core.leader == peer.name and core.election.may_campaign():
+        if message.term == core.term and core.leader in {"", peer.name} and core.election.may_campaign():
             core.election.campaign(transfer=True)
 
     def leader_is(self, name: str) -> None:

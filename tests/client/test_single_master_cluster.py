@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import mmrepl
+from mmrepl.client import health
 from mmrepl.client.dispatch import Dispatcher
 from mmrepl.errors import MmreplError
 from tests.runtime.test_single_master_node import Three
@@ -55,6 +56,30 @@ async def test_a_new_primary_is_looked_for_while_a_write_waits_for_one(looks, mo
             else:
                 with pytest.raises(MmreplError):
                     await client.put("k", 2)
+
+
+async def test_a_node_that_was_away_is_believed_to_be_back_when_others_name_it_as_the_primary(tmp_path, monkeypatch):
+    """Of its own accord the client would not look at it again here, as after a long absence."""
+    monkeypatch.setattr(health, "RETRY_MS_MIN", 600_000)
+    monkeypatch.setattr(health, "RETRY_MS_MAX", 600_000)
+    async with Three(tmp_path) as three:
+        leader = await three.leader()
+        away = three.follower(leader)
+        await leader.put("k", 0, ack="all")
+        async with mmrepl.Client(addresses(three), timeout=15, health_interval=0.05) as client:
+            place, dispatcher = away.client_address, client._dispatcher
+            await away.close()
+            while dispatcher.endpoints[place].health.up:
+                await dispatcher._changed.wait()
+            three.options["client"] = place
+            back = await three.make(away.name).start()
+            await leader.wait_until(
+                lambda: leader.core.tenure.match(back.name) == leader.core.log.last, "that it is back"
+            )
+            await leader.transfer(back.name)
+            await leader.close()  # so that it redirects nobody
+            await client.put("k", 1)
+            assert back.get("k") == 1
 
 
 async def test_no_write_is_in_doubt_because_a_leader_was_stopped():

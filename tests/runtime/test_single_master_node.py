@@ -41,8 +41,8 @@ class Three:
         path = None if self.tmp_path is None else self.tmp_path / f"{name}.db"
         peers = [f"{other}:1" for other in NAMES if other != name]
         node = SingleMasterNode(
-            name, path, listen=f"{name}:1", peers=peers, transport=self.network.transport(name), client="127.0.0.1:0",
-            **(self.options | more),
+            name, path, listen=f"{name}:1", peers=peers, transport=self.network.transport(name),
+            **({"client": "127.0.0.1:0"} | self.options | more),
         )  # fmt: skip
         self.nodes[name] = node
         return node
