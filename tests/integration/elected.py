@@ -245,6 +245,7 @@ async def soak(size, minutes, seed, election_ms):
             except TimeoutError:
                 for member in cluster.members.values():
                     print(member.said(25))
+                print(f"strangers, who have no vote: {cluster.strangers() or 'none'}")
                 raise
             lost = await cluster.lost()
             _tell(cluster, f"{size} nodes, {minutes:g} min, seed {seed}", 3 * election_ms[1] / 1000)
