@@ -210,6 +210,11 @@ class History:
         """Where it stands."""
         return self._all[-1][0]
 
+    @property
+    def before(self) -> Configuration | None:
+        """The one before it; None when that is not remembered."""
+        return self._all[-2][1] if len(self._all) > 1 else None
+
     def at(self, index: int) -> tuple[int, Configuration]:
         """Of the entries up to *index*, the latest configuration and where it stands."""
         return next(found for found in reversed(self._all) if found[0] <= index)

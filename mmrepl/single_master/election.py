@@ -29,6 +29,7 @@ from mmrepl.wire.greeting import shown
 from mmrepl.wire.single_master import Campaign, Vote
 
 if TYPE_CHECKING:
+    from mmrepl.single_master.configuration import Configuration
     from mmrepl.single_master.office import Office
     from mmrepl.single_master.reception import Peer
 
@@ -92,7 +93,17 @@ class Election:
             return False
         if not members.founded:
             return core.log.last == 0 and core.reception.founding() is not None
-        return members.has(core.node) and members.is_voter(core.node.name)
+        return _has_vote(members, core.node) or self._is_leaving()
+
+    def _is_leaving(self) -> bool:
+        """
+        Whether we hold a change that takes our vote away, and that others may never hear of unless we lead.
+
+        We would be elected by the others alone, commit the change, and be gone (Ongaro's thesis, §4.2.2).
+        """
+        history = self._core.history
+        before = history.before
+        return before is not None and history.index > self._core.committed and _has_vote(before, self._core.node)
 
     # -- campaigning
 
@@ -294,3 +305,7 @@ class Election:
         assert not (self.is_surveying and self.is_campaigning)
         assert core.tenure is None or not (self.is_surveying or self.is_campaigning)
         assert core.role is not Role.CANDIDATE or self.is_surveying or self.is_campaigning
+
+
+def _has_vote(members: Configuration, node: NodeId) -> bool:
+    return members.has(node) and members.is_voter(node.name)

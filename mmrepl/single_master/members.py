@@ -9,6 +9,9 @@ A new voter is a learner first, and is made a voter by the leader when it has ca
 keep others from committing. A leader that is not among the new members steps down when the change is committed; until
 then it counts others and not itself.
 
+A member whose store is in doubt when it is opened comes back as another incarnation, which nobody counts on. If it
+brings the log of this cluster, the leader adds it again by itself; one with an empty store is for people to add.
+
 With manual failover whoever connects to the primary, and was not removed, is added: replicas are set up by starting
 them. A replica that lost its memory is replaced by what it is now. There a change is committed by the primary's own
 disk; the next one, and the end of a joint one, have to wait all the same until a majority holds it. Else the primary
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from mmrepl.errors import MembersChanging, UsageError
 from mmrepl.single_master import quorum
-from mmrepl.single_master.configuration import Configuration, encode_configuration
+from mmrepl.single_master.configuration import SLOTS, Configuration, encode_configuration
 from mmrepl.single_master.entry import MEMBERS, Entry, encode_entry
 from mmrepl.types import NodeId
 from mmrepl.wire.greeting import Refusal
@@ -119,7 +122,11 @@ class Members:
 
     def tick(self, wall_ms: int) -> None:
         """
-        Make voters of learners that have caught up, and add who has come, where nobody is elected.
+        Make voters of learners that have caught up; where nobody is elected, add who has come.
+
+        Where leaders are elected, add again a member that has come back from its own store as another incarnation,
+        because that store was in doubt: what it had promised is not counted any more, and what it may have forgotten it
+        is told. One that brings no log of this cluster is for people to add.
 
         First go on from where an earlier leader may have stopped, who has committed a change and died.
         """
@@ -136,11 +143,17 @@ class Members:
             if member.candidate and progress is not None and progress.live:
                 self.append(current.with_change([(member.node, "")], [], []), wall_ms)
                 return
-        if core.is_manual:
-            come = [
-                (peer.node, peer.hello.address)
-                for peer in core.reception.up()
-                if not current.has(peer.node) and not current.was_removed(peer.node)
-            ]
-            if come:
-                self.append(current.with_change(come[:1], [], []), wall_ms)
+        if current.slots >= SLOTS:
+            return
+        for peer in core.reception.up():
+            if current.has(peer.node) or current.was_removed(peer.node):
+                continue
+            come = [(peer.node, peer.hello.address)]
+            if core.is_manual:
+                self.append(current.with_change(come, [], []), wall_ms)
+                return
+            if current.member(peer.name) is not None and peer.hello.founded == current.founded:
+                changed = current.with_change([], come, [])
+                wanted = [peer.name] if current.is_voter(peer.name) else []
+                self.append(changed.with_candidates(wanted), wall_ms)
+                return

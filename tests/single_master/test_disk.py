@@ -205,6 +205,60 @@ def test_it_counts_again_when_it_was_added_again():
     assert isinstance(leader.answer(token), Answered)
 
 
+def doubted(bench, name):
+    bench[name].crash()
+    bench[name].disk._doubt = "its end was torn"
+    bench[name].start()
+
+
+def test_who_comes_back_from_its_own_store_is_added_again_by_the_leader():
+    """What was in doubt is not counted: it is a learner until it has caught up, and then has a vote again."""
+    bench = Bench("abc")
+    leader = bench.elect("a")
+    leader.put("k", 1)
+    bench.run(300)
+    doubted(bench, "c")
+    assert not leader.core.history.current.has(bench["c"].core.node)
+    bench.run(1_000)
+    assert leader.core.history.current.has(bench["c"].core.node)
+    assert leader.core.history.current.voters == ("a", "b", "c")
+    doubted(bench, "c")  # and its log names it as it was before
+    bench.run(1_000)
+    bench["b"].crash()
+    token = leader.put("k", 2)
+    bench.run(500)
+    assert isinstance(leader.answer(token), Answered)
+
+
+def test_a_learner_that_comes_back_is_a_learner():
+    """Coming back gives nobody a vote who had none."""
+    bench = Bench("abc")
+    leader = bench.elect("a")
+    bench.add("d")
+    bench.run(500)
+    leader.core.change_members(leader.now_ms, leader.wall_ms, learners=("d",), token="learner")
+    bench.run(1_000)
+    doubted(bench, "d")
+    bench.run(1_000)
+    assert leader.core.history.current.has(bench["d"].core.node)
+    assert leader.core.history.current.learners == ("d",)
+    assert bench["d"].core.log.last == leader.core.log.last
+
+
+def test_nobody_is_added_again_while_too_few_remember():
+    """Two of three in doubt at once: the third one is no majority, and changes nothing by itself."""
+    bench = Bench("abc")
+    leader = bench.elect("a")
+    leader.put("k", 1)
+    bench.run(300)
+    before = leader.core.history.index
+    doubted(bench, "b")
+    doubted(bench, "c")
+    bench.run(10_000)
+    assert bench.leader() is None
+    assert leader.core.history.at(leader.core.committed)[0] == before
+
+
 def test_two_that_lost_their_disks_cannot_found_a_second_cluster():
     """Founding takes all first members: two without memory and one that sleeps make no new cluster over the old one."""
     bench = Bench("abc")

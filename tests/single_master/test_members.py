@@ -14,6 +14,7 @@ from mmrepl.single_master.configuration import (
 )
 from mmrepl.single_master.options import MemberState, Role
 from mmrepl.types import NodeId
+from mmrepl.wire.single_master import Append
 from tests.single_master.bench import Answered, Bench
 
 
@@ -64,6 +65,25 @@ def test_whoever_is_a_member_looks_in_its_own_list_only():
     change(bench, add=("d",))
     change(bench, remove=("c",))
     assert newcomer.core.wanted_addresses() == ["a", "b"]
+
+
+def test_a_leader_that_takes_itself_out_and_falls_can_finish_what_it_began():
+    """It alone holds the change, and of the other three one is gone: they need its vote, or it needs theirs."""
+    bench = Bench("abcd")
+    leader = bench.elect("a")
+    leader.put("k", 1)
+    bench.run(300)
+    bench.filter = lambda source, _, message: not (source == "a" and isinstance(message, Append) and message.bodies)
+    leader.core.change_members(leader.now_ms, leader.wall_ms, remove=("a",), token="away")
+    bench.settle()
+    assert not leader.core.history.current.is_voter("a")
+    bench["d"].crash()
+    leader.crash()
+    bench.filter = None
+    leader.start()
+    bench.run(10_000)
+    assert bench.leader().name in "bc"
+    assert bench.leader().core.history.current.voters == ("b", "c", "d")
 
 
 def test_a_learner_does_not_count():
