@@ -401,6 +401,38 @@ def test_what_it_was_like_when_it_did_come_along(monkeypatch):
     assert (world["ada"].get("k"), world["eve"].get("k")) == ("of bob", None)
 
 
+def test_who_was_taken_out_and_has_lost_its_memory_starts_over_and_not_the_one_that_it_knows():
+    """
+    Ada took bob out and has forgotten deletions since; bob, restored from a backup, comes back as somebody else.
+
+    It knows ada, and nobody knows it. Were it ada that started over, what it had deleted would be there again.
+    """
+    world = World("ada", "bob", options={"rejoin": True})
+    ada, bob = world["ada"], world["bob"]
+    ada.options = {**ada.options, "cut_operations": 1}
+    ada.restart()
+    world.mesh()
+    ada.put("k", "of ada")
+    world.run(1000)
+    world.cut("ada", "bob")
+    ada.core.remove("bob")
+    ada.delete("k")
+    ada.put("other", 1)
+    world.run(3000)
+    assert ada.values("k") == []
+    bob.crash()
+    bob.disk._doubt = "restored from a backup"
+    bob.start()
+    bob.put("own", 1)
+    world.run(50)
+    node = ada.node
+    dialled_again_and_again(world, [("bob", "ada")], 12)
+    assert ada.node == node
+    assert (ada.get("k"), bob.get("k")) == (None, None)
+    assert (ada.get("own"), bob.get("other")) == (1, 1)
+    world.check()
+
+
 def test_a_node_cannot_remove_itself():
     """That is what leaving is for."""
     world = World("paris")
