@@ -247,11 +247,12 @@ class Reception:
 
         Where we are alone and did forget, and it belongs to a cluster, it is us: of two that are alone, the one whose
         name comes first. But one that holds us for a member, as we are now, would have let us in, and does start over
-        when it is asked to: it may be somebody whom we took out, and that does not know it. An earlier incarnation of it is nobody: else two that both lost their memories would refuse
-        each other for ever. For the same reason it is us where those who held us for a member are gone; and, where they
-        are not and one cluster has come apart into two, where ours is the smaller one, or its last name comes first.
-        But only if it has come again unchanged, which shows that it does not rejoin; and of two clusters that have no
-        name in common, and of which we were not told either, ours never yields: there somebody has made a mistake.
+        when it is asked to: it may be somebody whom we took out, and that does not know it. An earlier incarnation of
+        it is nobody: else two that both lost their memories would refuse each other for ever. For the same reason it is
+        us where those who held us for a member are gone; and, where they are not and one cluster has come apart into
+        two, where ours is the smaller one, or its last name comes first. But only if it has come again unchanged, which
+        shows that it does not rejoin; and of two clusters that have no name in common, and of which we were not told
+        either, ours never yields: there somebody has made a mistake.
         """
         if code not in ("rejoin", "removed"):
             return False
