@@ -333,3 +333,23 @@ class World:
 
     def is_live(self, a, b):
         return self.states(a).get(b) is PeerState.LIVE
+
+
+def meshed(*names, **options):
+    world = World(*names, **options)
+    world.mesh()
+    world.run(1000)
+    return world
+
+
+def views(world):
+    return {site.core.members.view for site in world.sites.values()}
+
+
+def dialled_again_and_again(world, pairs, times=30):
+    """As hosts do: whenever a connection is not there."""
+    for _ in range(times):
+        for one, other in pairs:
+            if not world.between(one, other):
+                world.connect(one, other)
+        world.run(300)
