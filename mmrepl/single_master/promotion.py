@@ -256,4 +256,5 @@ def _refusal(name: str, ahead: dict[str, int], silent: tuple[str, ...], why: str
         parts.append(f"entries would be lost: {told}; promote {next(iter(ahead))!r} instead")
     if silent:
         parts.append(f"{', '.join(map(repr, silent))} did not answer, and may have more")
-    return f"{name!r} was not promoted: {'; '.join(parts)}; or use force, and what is cut off is kept as branches"
+    way_out = "or use force: what is cut off is kept as branches, as far as logs hold it"
+    return f"{name!r} was not promoted: {'; '.join(parts)}; {way_out}"

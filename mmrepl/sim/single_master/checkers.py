@@ -197,7 +197,8 @@ def acknowledged_survive(history: LogHistory) -> list[Violation]:
     What a quorum or all had acknowledged is in the log at the end.
 
     Whatever else was acknowledged is in the log, or kept as a branch by the node that cut it off: nothing is thrown
-    away in silence, unless the disk that had it was lost.
+    away in silence, unless the disk that had it was lost. Who promotes by force against a majority loses what that
+    majority held; of this only what was still in a log is kept.
     """
     final = _final_log(history)
     if final is None:
@@ -215,7 +216,7 @@ def acknowledged_survive(history: LogHistory) -> list[Violation]:
         if event.ack in {"quorum", "all"} and not forced:
             text = f"{name} is not in the log at the end"
             found.append(Violation("acknowledged_survive", text, event.at_ms, event.node))
-        elif not _is_kept(event, kept) and event.node not in lost_at:
+        elif not _is_kept(event, kept) and event.node not in lost_at and not (forced and _was_cut(event, kept)):
             text = f"{name} is neither in the log at the end nor kept as a branch"
             found.append(Violation("acknowledged_survive", text, event.at_ms, event.node))
     return found
@@ -223,6 +224,11 @@ def acknowledged_survive(history: LogHistory) -> list[Violation]:
 
 def _is_kept(event: Acknowledged, kept: list[Kept]) -> bool:
     return any(one.first <= event.index <= one.last and event.term in one.terms for one in kept)
+
+
+def _was_cut(event: Acknowledged, kept: list[Kept]) -> bool:
+    """Whether the branch that its node keeps begins later: its log had been cut, of what a majority held."""
+    return any(one.node == event.node and one.first > event.index and event.term in one.terms for one in kept)
 
 
 def _final_log(history: LogHistory) -> _Log | None:
