@@ -216,8 +216,8 @@ class History:
         return self._all[-2][1] if len(self._all) > 1 else None
 
     def at(self, index: int) -> tuple[int, Configuration]:
-        """Of the entries up to *index*, the latest configuration and where it stands."""
-        return next(found for found in reversed(self._all) if found[0] <= index)
+        """Of the entries up to *index*, the latest configuration and where it stands; at least the first remembered."""
+        return next((found for found in reversed(self._all) if found[0] <= index), self._all[0])
 
     def append(self, index: int, configuration: Configuration) -> None:
         """The entry at *index* changes the members."""

@@ -270,7 +270,7 @@ class Election:
         """Why a candidate is not even considered; its term is not taken over then."""
         core = self._core
         members = core.history.current
-        if members.was_removed(peer.node):
+        if members.was_removed(peer.node) if core.is_manual else core.members.has_parted_with(peer.node):
             return f"{peer.name!r} was removed from the cluster"
         if message.founding:
             if members.founded or core.log.last:

@@ -77,10 +77,24 @@ class Members:
 
     def _is_settled(self) -> bool:
         """Whether the latest change is what every quorum from now on knows."""
+        return self._core.history.index <= self._held()
+
+    def _held(self) -> int:
         core = self._core
-        assert core.tenure is not None
-        held = quorum.reached(core.history.current.sets, core.tenure.match) if core.is_manual else core.committed
-        return core.history.index <= held
+        if core.is_manual and core.tenure is not None:
+            return quorum.reached(core.history.current.sets, core.tenure.match)
+        return core.committed
+
+    def has_parted_with(self, node: NodeId) -> bool:
+        """
+        Whether a node was removed for good, and may be told so: it would be emptied.
+
+        A removal that is not committed may still be cut off, as may, where people promote, what a replica has of one.
+        """
+        core = self._core
+        if core.is_manual and core.tenure is None:
+            return False
+        return core.history.at(self._held())[1].was_removed(node)
 
     def _are_away(self, names: tuple[str, ...]) -> bool:
         there = {peer.name for peer in self._core.reception.up()}

@@ -247,7 +247,7 @@ class Reception:
         core, members = self._core, self._core.history.current
         if theirs.name in core.blocked:
             return Refusal("blocked", f"{core.node.name!r} is told to stay apart from {theirs.name!r}")
-        if members.was_removed(node_of(theirs)):
+        if core.members.has_parted_with(node_of(theirs)):
             return Refusal(
                 "removed",
                 f"{theirs.name!r} was removed from the cluster: to return it has to start with an empty store",

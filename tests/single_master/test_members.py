@@ -86,6 +86,27 @@ def test_a_leader_that_takes_itself_out_and_falls_can_finish_what_it_began():
     assert bench.leader().core.history.current.voters == ("b", "c", "d")
 
 
+def test_nobody_is_told_of_its_removal_before_that_is_committed():
+    """A leader that has only written the removal down falls, and is heard again: what it has may be cut off."""
+    bench = Bench("abc")
+    leader = bench.elect("a")
+    leader.put("k", 1)
+    bench.run(300)
+    bench.filter = lambda source, _, message: not (source == "a" and isinstance(message, Append) and message.bodies)
+    leader.core.change_members(leader.now_ms, leader.wall_ms, remove=("c",), token="away")
+    bench.settle()
+    assert not leader.core.history.current.is_voter("c")
+    leader.crash()
+    bench.run(5_000)
+    assert bench.leader().name in "bc"
+    bench.filter = None
+    leader.start()
+    bench.run(2_000)
+    assert bench["c"].core.removed is None
+    assert bench["a"].core.history.current.voters == ("a", "b", "c")
+    assert len(bench["a"].core.reception.up()) == 2
+
+
 def test_a_learner_does_not_count():
     """A learner's confirmation commits nothing, and it does not campaign."""
     bench = Bench("abc")
