@@ -173,7 +173,11 @@ class SingleMaster(Serving):
         if self.tenure is not None:
             raise FrameError(f"{peer.name!r} leads term {self.term} as {self.node.name!r} does: one of them must not")
         self.election.heard(now_ms)
-        if self.election.is_surveying and not self.promotion.is_asking:
+        if self.election.is_campaigning:
+            # Its votes are of the members as they were: a smaller cluster must not find that they are enough.
+            self.election.stop()
+            self.promotion.lost_vote(f"{peer.name!r} leads term {self.term}")
+        elif self.election.is_surveying and not self.promotion.is_asking:
             self.election.stop()
         if self.leader != peer.name or self.role is Role.CANDIDATE:
             self.follow(peer.name)

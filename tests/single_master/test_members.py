@@ -14,7 +14,7 @@ from mmrepl.single_master.configuration import (
 )
 from mmrepl.single_master.options import MemberState, Role
 from mmrepl.types import NodeId
-from mmrepl.wire.single_master import Append
+from mmrepl.wire.single_master import Append, Campaign, Vote
 from tests.single_master.bench import Answered, Bench
 
 
@@ -105,6 +105,30 @@ def test_nobody_is_told_of_its_removal_before_that_is_committed():
     assert bench["c"].core.removed is None
     assert bench["a"].core.history.current.voters == ("a", "b", "c")
     assert len(bench["a"].core.reception.up()) == 2
+
+
+def test_the_votes_of_a_lost_election_are_not_counted_among_fewer_members():
+    """Three of seven voted for a, four for g, which then takes some of these away: three of five were a majority."""
+    bench = Bench("abcdefg")
+    bench.elect("g")
+    bench["g"].crash()
+    bench["g"].start()
+    bench.dial()
+    bench.settle()
+    mine = {"a": {"b", "c"}, "g": {"d", "e", "f"}}
+    bench.filter = lambda source, target, message: not isinstance(message, Campaign) or target in mine[source]
+    for name in mine:
+        bench[name].core.election.campaign(transfer=True)
+    bench.settle()
+    assert bench.leader().name == "g"
+    bench.filter = None
+    term = bench.leader().core.term
+    bench.run(300)
+    assert not bench["a"].core.election.is_campaigning
+    assert isinstance(change(bench, learners=("d", "e")), Answered)
+    late = Vote(term, False, granted=False, last_index=0, last_term=0, reason="late", id=bench["a"].core.election._id)
+    bench["a"].core.election.vote(bench["a"].core.peers["f"], late)
+    assert bench["a"].core.tenure is None
 
 
 def test_a_learner_does_not_count():
