@@ -11,11 +11,14 @@ import pytest
 
 GRACE_S = 5.0  # for a thread or a process that was told to end and is on its way out
 
+_known: set[str] = set()  # children seen so far: one look may miss some, for the system lists them while they move
+
 
 @pytest.fixture(autouse=True)
 def nothing_left_running() -> Iterator[None]:
     """Fails a test that leaves a thread or a child process behind. (Fixtures of wider scope start theirs before.)"""
-    threads, children = set(threading.enumerate()), _children()
+    threads = set(threading.enumerate())
+    _known.update(_children())
     yield
     deadline = time.monotonic() + GRACE_S
     for thread in threading.enumerate():
@@ -23,7 +26,9 @@ def nothing_left_running() -> Iterator[None]:
         if thread not in threads and not thread.name.startswith("asyncio_"):
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"the test left the thread {thread.name!r} running"
-    if left := _children() - children:
+    left = _children() - _known
+    _known.update(left)
+    if left:
         pytest.fail(f"the test left child processes, running or not waited for: {sorted(left)}")
 
 

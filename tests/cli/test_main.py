@@ -40,7 +40,7 @@ def test_every_command_tells_what_it_does(run, name):
         (("status", "--every", "0"), "--every"),
         (("watch", "--start", "--since", "-"), "exclude"),
         (("log", "--last", "0"), "--last"),
-        (("log", "--since", "zz!"), "version token"),
+        (("log", "--since", "zz!"), "is no token"),
     ],
 )
 def test_a_mistake_is_one_line_and_two(run, words, why):
