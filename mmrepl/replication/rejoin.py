@@ -184,7 +184,8 @@ class Rejoin:
         """
         Once this node has *caught up*, write again what was set aside; returns how many writes that were.
 
-        Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it. Nor
+        In place of the same write, known by its stamp, that another one has made again: those who rejoin one after the
+        other would each leave one more, and rejoin with more than they had. Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it. Nor
         what would lose at once, under a resolver that only selects: what it loses to may be a deletion that others
         have forgotten, and with them it would live.
         """
@@ -202,6 +203,9 @@ class Rejoin:
             # With what the dead had seen, here or not: a snapshot tells neither of them nor of what they overwrote.
             known = version.join(store.context(table, entry.key).vector)
             vector = from_wire(entry.context).join(_dead(known, siblings))
+            for twin in siblings:  # the same write, made again by somebody else who has rejoined, or by us just now
+                if (twin.timestamp, twin.payload) == (entry.stamp, entry.payload):
+                    vector = vector.including(twin.dot)
             context = CausalContext(entry.table, entry.key, vector)
             store.put(table, entry.key, entry.payload, 0, context, stamp=entry.stamp)
             count += 1

@@ -382,6 +382,12 @@ def test_whom_a_removed_member_has_let_in_does_not_come_along_with_it():
     assert len({site.version for site in world.sites.values()}) == 1
 
 
+def test_who_makes_the_same_write_again_leaves_one():
+    """Bob and cleo both rejoin with it: the second one replaces what the first has made, by its stamp."""
+    world = returning_with_a_stranger()
+    assert {tuple(site.values("k")) for site in world.sites.values()} == {("of bob",)}
+
+
 def test_what_it_was_like_when_it_did_come_along(monkeypatch):
     """Ada shows what eve holds for deleted, for ever."""
     monkeypatch.setattr(Membership, "keep", lambda _self, _nodes: None)

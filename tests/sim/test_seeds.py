@@ -27,7 +27,7 @@ ONCE_WRONG = (133, 155, 7130, 40066, 41551, 42844, 62772, 62851, 100011, 101133,
 """Seeds that once failed. What they draw changes with the simulator; the defects have stories of their own."""
 
 
-ONCE_APART = (60671, 100043, 100171, 160023)
+ONCE_APART = (60671, 100043, 100171, 160023, 1103590)
 """Seeds whose clusters once came apart for ever: nodes held each other for strangers, and asked each other to rejoin."""
 
 
