@@ -185,9 +185,9 @@ class Rejoin:
         Once this node has *caught up*, write again what was set aside; returns how many writes that were.
 
         In place of the same write, known by its stamp, that another one has made again: those who rejoin one after the
-        other would each leave one more, and rejoin with more than they had. Not what has come back by another way: if it is not live here now, somebody who had seen it overwrote it. Nor
-        what would lose at once, under a resolver that only selects: what it loses to may be a deletion that others
-        have forgotten, and with them it would live.
+        other would each leave one more, and rejoin with more than they had. Not what has come back by another way: if
+        it is not live here now, somebody who had seen it overwrote it. Nor what would lose at once, under a resolver
+        that only selects: what it loses to may be a deletion that others have forgotten, and with them it would live.
         """
         if not caught_up or not self.carried:
             return 0
