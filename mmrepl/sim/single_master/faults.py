@@ -117,14 +117,16 @@ class LogFaults(Faults[LogNode]):
         """
         Whether a quorum would keep its votes without this node's, by what anybody knows of the members.
 
-        An end that is torn when power is lost leaves a memory in doubt: nothing that was promised is lost with it but
-        the vote, until the node is added again.
+        With those who are to be given a vote: that may have been written down already. An end that is torn when power
+        is lost leaves a memory in doubt: nothing that was promised is lost with it but the vote, until the node is
+        added again.
         """
         for other in self.logs.nodes.values():
             members = other.members
             if members is None:
                 continue
-            for voters in members.sets:
+            soon = (*members.voters, *(member.name for member in members.members if member.candidate))
+            for voters in (*members.sets, soon):
                 there = [self.logs.nodes[name] for name in voters if name in self.logs.nodes]
                 keep = [each for each in there if each.identity is not None and members.has(each.identity)]
                 if len(keep) - (node in keep) < majority(len(voters)):

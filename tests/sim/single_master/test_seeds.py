@@ -25,6 +25,7 @@ STORIES = {
     ("automatic", 1000043): "a leader that had taken itself out fell, and those who needed its vote did not hear of it",
     ("automatic", 1201028): "a member was told of its removal by one that had not committed it, and was emptied",
     ("automatic", 1201158): "the votes of a lost election were counted again among fewer members: two led",
+    ("automatic", 1201931): "world: two votes were taken away, one of them from who was about to be given it",
     ("automatic", 621095): "judge: who won an old term late was said to lack what a newer one had committed",
     ("automatic", 622739): "world: a vote was taken away before a restored disk was known to have forgotten its own",
     ("automatic", 1059): "world: a node that had lost power, its end torn, was still counted among those who remember",
