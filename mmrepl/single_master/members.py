@@ -17,7 +17,8 @@ them. A replica that lost its memory is replaced by what it is now. There a chan
 disk; the next one, and the end of a joint one, have to wait all the same until a majority holds it. Else the primary
 could go on alone, change by change, to members of whom a majority confirms its writes, while those who have not heard
 of it are a majority of the old ones, and promote another. Only whoever is not connected can be removed at any time: it
-is for people to know that such members are gone.
+is for people to know that such members are gone. And whoever is back as another incarnation is gone for certain, and
+replaced by what it is now.
 """
 
 from __future__ import annotations
@@ -96,8 +97,24 @@ class Members:
             return False
         return core.history.at(self._held())[1].was_removed(node)
 
+    def _replace(self, current: Configuration, wall_ms: int) -> None:
+        """
+        Put a replica that has lost its memory in its own place, also while the latest change is not settled.
+
+        Who it was can confirm nothing any more, nor vote: with enough of those no change would ever be settled.
+        """
+        for peer in self._core.reception.up():
+            member = current.member(peer.name)
+            if member is None or current.has(peer.node) or current.was_removed(peer.node) or current.slots >= SLOTS:
+                continue
+            come = [(peer.node, peer.hello.address)]
+            has_vote = current.is_voter(peer.name)
+            self.append(current.with_change(come if has_vote else [], [] if has_vote else come, []), wall_ms)
+            return
+
     def _are_away(self, names: tuple[str, ...]) -> bool:
-        there = {peer.name for peer in self._core.reception.up()}
+        current = self._core.history.current
+        there = {peer.name for peer in self._core.reception.up() if current.has(peer.node)}
         return self._core.node.name not in names and not there & set(names)
 
     def _known(self, name: str) -> tuple[NodeId, str]:
@@ -147,7 +164,11 @@ class Members:
         core = self._core
         tenure = core.tenure
         current = core.history.current
-        if tenure is None or not tenure.has_committed or not self._is_settled():
+        if tenure is None or not tenure.has_committed:
+            return
+        if not self._is_settled():
+            if core.is_manual and not current.is_joint:
+                self._replace(current, wall_ms)
             return
         self._go_on(wall_ms)
         if core.tenure is None or core.history.current is not current:

@@ -9,6 +9,7 @@ from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.single_master.configuration import SLOTS
 from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
 from mmrepl.single_master.options import ReadLevel, Role
+from mmrepl.storage.memory import MemoryDisk
 from tests.single_master.bench import Answered, Bench, Failed, ReadReady, contents
 
 
@@ -405,6 +406,25 @@ def test_a_joint_change_is_settled_by_who_is_promoted():
     bench.run(1_000)
     assert not bench["b"].core.history.current.is_joint
     assert bench["b"].core.history.current.voters == ("a", "b", "c")
+
+
+def test_replicas_that_have_lost_their_memory_do_not_hold_up_a_change_for_ever():
+    """Nobody who knows the last change is a majority, nor ever will be: they are replaced by what they are now."""
+    bench = manual("abcd")
+    primary = bench["a"]
+    for name in "bcd":
+        bench[name].crash()
+        bench[name].disk = MemoryDisk()
+    bench.add("e")
+    bench.run(1_000)
+    assert primary.core.history.current.voters == ("a", "b", "c", "d", "e")
+    for name in "bcd":
+        bench[name].start()
+    bench.run(3_000)
+    assert all(primary.core.history.current.has(bench[name].core.node) for name in "abcde")
+    token = primary.put("k", 1, ack="quorum")
+    bench.run(500)
+    assert isinstance(primary.answer(token), Answered)
 
 
 def test_members_that_are_gone_are_removed_without_asking_them():

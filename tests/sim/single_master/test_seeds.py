@@ -40,6 +40,7 @@ STORIES = {
     ("manual", 20484): "judge: a snapshot that ends where the log began was not seen to be one",
     ("manual", 30083): "a deposed primary refused the snapshot that would have taken it back to where the logs part",
     ("manual", 1201052): "judge: after force, branches were asked for what a majority held and had cut",
+    ("manual", 1203064): "two of four replicas had lost their memories, and no change was ever settled again",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
 }
 
