@@ -27,7 +27,7 @@ SOON = [
 @pytest.mark.parametrize(("mode", "name"), SOON)
 def test_found_within_a_few_seeds(mode, name):
     """By this defect alone: the same seed passes without it."""
-    found = hunt(LOG_DEFECTS[mode][name], range(40), LogOptions(failover=mode))
+    found = hunt(LOG_DEFECTS[mode][name], range(80), LogOptions(failover=mode))
     assert found.found
 
 
