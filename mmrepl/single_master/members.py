@@ -132,6 +132,17 @@ class Members:
         entry = Entry(MEMBERS, max(wall_ms, core.stamp), payload=encode_configuration(configuration))
         return core.append(entry, encode_entry(entry))
 
+    def has_lost_its_place(self) -> bool:
+        """Whether we are no member, and who we were had a vote by the log that we hold."""
+        core, current = self._core, self._core.history.current
+        return not current.has(core.node) and current.is_voter(core.node.name)
+
+    def take_own_place(self, wall_ms: int) -> None:
+        """We were promoted by force, and are another incarnation than our log knows: take the place of who we were."""
+        core, current = self._core, self._core.history.current
+        left = current.left() if current.is_joint else current
+        self.append(left.with_change([(core.node, core.address)], [], []), wall_ms)
+
     # -- what the leader does by itself
 
     def committed(self, index: int, wall_ms: int) -> None:

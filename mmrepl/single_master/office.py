@@ -119,6 +119,8 @@ class Office(LogKeeper):
         if founders is not None:
             self.found(founders, self.rng.getrandbits(62) | 1, self._wall_ms)
         self._begin_term()
+        if self.is_manual and self.members.has_lost_its_place():
+            self.members.take_own_place(self._wall_ms)
         self.promotion.led()
 
     def _begin_term(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmrepl.errors import MembersChanging, NotPrimary, PromotionRefused, UsageError
+from mmrepl.errors import MembersChanging, NotPrimary, PromotionRefused, RemovedMember, UsageError
 from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.single_master.configuration import SLOTS
 from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
@@ -425,6 +425,33 @@ def test_replicas_that_have_lost_their_memory_do_not_hold_up_a_change_for_ever()
     token = primary.put("k", 1, ack="quorum")
     bench.run(500)
     assert isinstance(primary.answer(token), Answered)
+
+
+def test_a_cluster_of_which_all_are_in_doubt_is_taken_up_by_force():
+    """Power was lost everywhere, and each end was torn: nobody has a vote. Somebody says who goes on, with what it holds."""
+    bench = manual()
+    bench["a"].put("k", 1)
+    bench.run(500)
+    for name in "abc":
+        bench[name].crash()
+        bench[name].disk._doubt = "its end was torn"
+        bench[name].start()
+    bench.run(2_000)
+    assert bench.leader() is None
+    with pytest.raises(RemovedMember, match="no vote"):
+        bench["b"].core.promote(bench["b"].now_ms, token="gently")
+    promote(bench, "b", force=True)
+    bench.run(3_000)
+    assert bench.leader() is bench["b"]
+    assert all(bench["b"].core.history.current.has(bench[name].core.node) for name in "abc")
+    token = bench["b"].put("k2", 2, ack="quorum")
+    bench.run(500)
+    assert isinstance(bench["b"].answer(token), Answered)
+    assert [bench[name].value("k") for name in "abc"] == [1, 1, 1]
+    bench["b"].crash()
+    bench["b"].start()
+    bench.run(1_000)
+    assert bench["b"].core.role is Role.PRIMARY, "it is the one that its log knows"
 
 
 def test_members_that_are_gone_are_removed_without_asking_them():
