@@ -142,9 +142,9 @@ class Serving(Office):
         Make this node the primary (manual failover), or ask for an election now (automatic); `Promoted` or `Failed`.
 
         It asks every member how far its log goes. Refused by `PromotionRefused` when one is further, or too few answer
-        to know; with *force* it goes on and says in `Promoted` what is lost: also at a node in doubt, which is no member any
-        more and takes the place of who it was. Where leaders are elected it is refused as
-        long as one is heard: that one has to `transfer`.
+        to know; with *force* it goes on and says in `Promoted` what is lost: also at a node in doubt, which is no
+        member any more and takes the place of who it was. Where leaders are elected it is refused as long as one is
+        heard: that one has to `transfer`.
 
         Raises:
             RemovedMember: this node, in this incarnation, has no vote.
