@@ -115,11 +115,17 @@ class Journal:
             first, end = self.persisted, min(log.end, self.persisted + COMMIT_OPERATIONS)
             slices = log.range(first, end)
             if slices:  # a snapshot has a position and no operations
-                new.batches[first] = encode_batch(log.batch(slices, log.end))
+                new.batches[first] = self._encoded(log.batch(slices, log.end))
                 self._rows.append(first)
             self.persisted = end
         self._new = _Next()
         return Commit(new.batches, new.drop, new.segments, new.meta)
+
+    def _encoded(self, batch: Batch) -> bytes:
+        """A batch as a row. Voids have no stamps: what our clock has seen goes with them, or it might run back."""
+        if min(batch.runs[2::3]) < 0:
+            self.note_state()
+        return encode_batch(batch)
 
     # -- upkeep
 
@@ -144,7 +150,7 @@ class Journal:
             return False  # what buried a payload that is gone from memory is not durable yet: later
         # Void is whatever is known to be dead. To write again what was overwritten only after these rows would be legal
         # as long as the later rows said so; but a joined snapshot kills as well, and no row says that.
-        self._new.batches[first] = encode_batch(log.batch(slices, durable))
+        self._new.batches[first] = self._encoded(log.batch(slices, durable))
         self._new.drop = (first, end)
         del rows[low + 1 : high]
         self._merged = low + 1

@@ -103,6 +103,20 @@ def test_the_clock_does_not_fall_over_a_restart():
     assert site.core.store.hlc.last == last
 
 
+def test_the_clock_does_not_fall_below_what_was_dead_before_it_was_on_disk():
+    """The write with the latest stamp is overwritten by one with an earlier: its row holds a void, without a stamp."""
+    site = Site("paris", retain=False)
+    store = site.core.store
+    table = store.table("all")
+    site.core.put(table, "k", encode(1), 9_000)
+    store.put(table, "k", encode(2), 0, store.context(table, "k"), stamp=5_000 << 16)
+    last = store.hlc.last
+    site.commit(Durability.SYNC)
+    site.disk.crash()
+    site.open()
+    assert site.core.store.hlc.last == last
+
+
 def test_what_died_in_a_segment_before_an_earlier_restart_stays_dead():
     """
     A segment is written once, its deaths beside it. The list of a later run has to hold those of the earlier ones.
