@@ -17,8 +17,8 @@ them. A replica that lost its memory is replaced by what it is now. There a chan
 disk; the next one, and the end of a joint one, have to wait all the same until a majority holds it. Else the primary
 could go on alone, change by change, to members of whom a majority confirms its writes, while those who have not heard
 of it are a majority of the old ones, and promote another. Only whoever is not connected can be removed at any time: it
-is for people to know that such members are gone. And whoever is back as another incarnation is gone for certain, and
-replaced by what it is now.
+is for people to know that such members are gone. And after a promotion by force whoever is back as another incarnation
+is replaced by what it is now.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class Members:
         """
         Put a replica that has lost its memory in its own place, also while the latest change is not settled.
 
-        Who it was can confirm nothing any more, nor vote: with enough of those no change would ever be settled.
+        With enough of those no change would ever be settled. Only where somebody has used force: who it was may have
+        voted for another primary, of whom we have not heard, and what it is now would make up a majority with us.
         """
         for peer in self._core.reception.up():
             member = current.member(peer.name)
@@ -178,7 +179,7 @@ class Members:
         if tenure is None or not tenure.has_committed:
             return
         if not self._is_settled():
-            if core.is_manual and not current.is_joint:
+            if tenure.by_force and not current.is_joint:
                 self._replace(current, wall_ms)
             return
         self._go_on(wall_ms)

@@ -116,6 +116,8 @@ class Office(LogKeeper):
         if self.is_manual:
             self.set_term(self.term, self.vote, leading=True)
         self._take_office(self._tick_at_ms)
+        assert self.tenure is not None
+        self.tenure.by_force = self.promotion.wins_by_force
         if founders is not None:
             self.found(founders, self.rng.getrandbits(62) | 1, self._wall_ms)
         self._begin_term()

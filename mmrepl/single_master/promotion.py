@@ -99,6 +99,7 @@ class Promotion:
             raise RemovedMember(f"{core.node} has no vote in the cluster: it has to be added first")
         asking = _Asking(token, force, now_ms + core.options.read_timeout_ms, {})
         if core.tenure is not None:
+            core.tenure.by_force = core.tenure.by_force or force
             core.notify(Promoted(token, core.term, {}))
             return
         if not members.founded:

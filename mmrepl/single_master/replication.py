@@ -45,6 +45,7 @@ class Tenure:
         self.confirmed_ms = now_ms  # when that was sent; beginning of the tenure, before any was
         self.since_ms = now_ms
         self.beat_at_ms = now_ms
+        self.by_force = False  # somebody has answered for what may be lost
         self.lease_is_given_up = False  # a successor was told to take over: see `promotion`
         self._told_round: dict[str, int] = {}
         self._heard = True  # whether something was confirmed since the last turn

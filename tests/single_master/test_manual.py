@@ -409,7 +409,7 @@ def test_a_joint_change_is_settled_by_who_is_promoted():
 
 
 def test_replicas_that_have_lost_their_memory_do_not_hold_up_a_change_for_ever():
-    """Nobody who knows the last change is a majority, nor ever will be: they are replaced by what they are now."""
+    """Nobody who knows the last change is a majority, nor ever will be: by force they are replaced by what they are now."""
     bench = manual("abcd")
     primary = bench["a"]
     for name in "bcd":
@@ -421,10 +421,33 @@ def test_replicas_that_have_lost_their_memory_do_not_hold_up_a_change_for_ever()
     for name in "bcd":
         bench[name].start()
     bench.run(3_000)
+    assert not any(primary.core.history.current.has(bench[name].core.node) for name in "bcd")
+    promote(bench, "a", force=True)
     assert all(primary.core.history.current.has(bench[name].core.node) for name in "abcde")
     token = primary.put("k", 1, ack="quorum")
     bench.run(500)
     assert isinstance(primary.answer(token), Answered)
+
+
+def test_who_has_forgotten_its_vote_makes_no_majority_with_the_old_primary():
+    """B was promoted by c, which lost its disk then. A, which has not heard of b, must not be confirmed by what c is now."""
+    bench = manual()
+    bench.check_committed = False
+    bench.partition({"a"}, {"b", "c"})
+    bench["a"].crash()
+    promote(bench, "b")
+    assert bench["b"].core.role is Role.PRIMARY
+    bench["b"].crash()
+    bench["c"].crash()
+    bench["c"].disk = MemoryDisk()
+    bench.heal()
+    bench["a"].start()
+    bench["c"].start()
+    bench.run(3_000)
+    token = bench["a"].put("k", 1, ack="quorum")
+    bench.run(1_000)
+    assert bench["a"].answer(token) is None
+    assert not bench["a"].core.history.current.has(bench["c"].core.node)
 
 
 def test_a_cluster_of_which_all_are_in_doubt_is_taken_up_by_force():

@@ -41,6 +41,7 @@ STORIES = {
     ("manual", 30083): "a deposed primary refused the snapshot that would have taken it back to where the logs part",
     ("manual", 1201052): "judge: after force, branches were asked for what a majority held and had cut",
     ("manual", 1203064): "two of four replicas had lost their memories, and no change was ever settled again",
+    ("manual", 1205953): "a primary put a replica in its place that had forgotten whom it had voted for",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
 }
 
