@@ -64,6 +64,28 @@ def test_kill_9_in_the_middle_of_commits_loses_nothing_acknowledged(tmp_path: Pa
         acknowledged = len(batches) - 1
 
 
+def test_a_kill_in_the_middle_of_a_checkpoint_is_survived(tmp_path: Path):
+    """Page 1 is written back first: it speaks of more pages than the file has yet. The others are in the log."""
+    path = tmp_path / "paris.db"
+    with child(path, "sync") as process:
+        process.stdout.readline()
+        for _ in range(100):
+            acknowledged = int(process.stdout.readline())
+    log = Path(f"{path}-wal").read_bytes()
+    page_bytes, salts = int.from_bytes(log[8:12], "big"), log[16:24]
+    first = b""
+    for at in range(32, len(log) - 24 - page_bytes, 24 + page_bytes):
+        if log[at : at + 4] == b"\0\0\0\1" and log[at + 8 : at + 16] == salts:
+            first = log[at + 24 : at + 24 + page_bytes]
+    assert int.from_bytes(first[28:32], "big") * page_bytes > path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(first)
+    assert verify(path).sound or verify(path).doubt
+    storage = SqliteStorage(path)
+    assert len(dict(storage.load().batches())) > acknowledged
+    storage.close()
+
+
 def test_nothing_that_is_refused_in_this_process_opens_the_store_to_another(tmp_path: Path):
     """POSIX drops the locks of a process with any descriptor of the file that it closes; so none is opened besides."""
     path = tmp_path / "paris.db"
