@@ -20,6 +20,7 @@ from mmrepl.errors import LogTruncated
 from mmrepl.log import columns as columns_module
 from mmrepl.log import oplog as oplog_module
 from mmrepl.log.batch import Batch, decode_batch, encode_batch
+from mmrepl.log.building import BatchBuilder, batch_of_one
 from mmrepl.log.columns import VOID, Segment
 from mmrepl.log.oplog import OpLog
 from mmrepl.types import NodeId
@@ -132,6 +133,25 @@ def test_what_is_missing_is_every_later_operation_in_log_order(twin: Twin, vecto
         entry = by_dot[op.dot]
         assert (op.timestamp, op.key, op.payload, op.table) == (entry.stamp, entry.key, entry.payload, "")
         assert op.context == VersionVector({op.dot.origin: op.dot.counter - 1})
+
+
+covered = st.dictionaries(st.integers(0, 2), st.integers(1, 9))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), covered), min_size=1, max_size=8))
+def test_an_operation_by_itself_is_built_as_it_is_among_others(made: list[tuple[int, dict[int, int]]]):
+    """The short way for one operation, with a context or without, beside the long one."""
+    log = OpLog()
+    table = log.table_id("")
+    for who, seen in made:
+        columns = log.origin(NODES[who])
+        context = tuple(log.pack(Dot(NODES[other], counter)) for other, counter in sorted(seen.items())) or None
+        log.append(columns, log.end, table, f"k{log.end}", b"\x01", context)
+    for columns in log.columns:
+        for counter in range(1, columns.head + 1):
+            build = BatchBuilder(log, log.end)
+            build.add(columns, counter, counter)
+            assert batch_of_one(log, columns, counter) == build.batch()
 
 
 @given(twins(cuts=True), st.integers(1, 40), st.integers(0, 40))
