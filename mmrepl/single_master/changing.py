@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from mmrepl.single_master import quorum
 from mmrepl.single_master.branch import Branches
 from mmrepl.single_master.configuration import Configuration, decode_configuration, encode_configuration, founding
 from mmrepl.single_master.entry import MEMBERS, WRITE, Entry, decode_entries, encode_entry
@@ -269,10 +268,7 @@ class LogKeeper:
 
         Of a primary's log, what no majority holds; of a replica's, what was not seen to be the primary's.
         """
-        tenure = self.tenure
-        if tenure is None:
-            return self.following.verified
-        return quorum.reached(self.history.current.sets, tenure.match)
+        return self.following.verified if self.tenure is None else self.tenure.held
 
     def _beyond_bytes(self, most: int) -> int:
         """The entry after which the log has at most so many bytes."""

@@ -26,7 +26,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmrepl.errors import MembersChanging, UsageError
-from mmrepl.single_master import quorum
 from mmrepl.single_master.configuration import SLOTS, Configuration, encode_configuration
 from mmrepl.single_master.entry import MEMBERS, Entry, encode_entry
 from mmrepl.types import NodeId
@@ -82,9 +81,7 @@ class Members:
 
     def _held(self) -> int:
         core = self._core
-        if core.is_manual and core.tenure is not None:
-            return quorum.reached(core.history.current.sets, core.tenure.match)
-        return core.committed
+        return core.tenure.held if core.is_manual and core.tenure is not None else core.committed
 
     def has_parted_with(self, node: NodeId) -> bool:
         """
@@ -96,22 +93,6 @@ class Members:
         if core.is_manual and core.tenure is None:
             return False
         return core.history.at(self._held())[1].was_removed(node)
-
-    def _replace(self, current: Configuration, wall_ms: int) -> None:
-        """
-        Put a replica that has lost its memory in its own place, also while the latest change is not settled.
-
-        With enough of those no change would ever be settled. Only where somebody has used force: who it was may have
-        voted for another primary, of whom we have not heard, and what it is now would make up a majority with us.
-        """
-        for peer in self._core.reception.up():
-            member = current.member(peer.name)
-            if member is None or current.has(peer.node) or current.was_removed(peer.node) or current.slots >= SLOTS:
-                continue
-            come = [(peer.node, peer.hello.address)]
-            has_vote = current.is_voter(peer.name)
-            self.append(current.with_change(come if has_vote else [], [] if has_vote else come, []), wall_ms)
-            return
 
     def _are_away(self, names: tuple[str, ...]) -> bool:
         current = self._core.history.current
@@ -165,22 +146,17 @@ class Members:
 
     def tick(self, wall_ms: int) -> None:
         """
-        Make voters of learners that have caught up; where nobody is elected, add who has come.
-
-        Where leaders are elected, add again a member that has come back from its own store as another incarnation,
-        because that store was in doubt: what it had promised is not counted any more, and what it may have forgotten it
-        is told. One that brings no log of this cluster is for people to add.
+        Make voters of learners that have caught up, and let in who has come.
 
         First go on from where an earlier leader may have stopped, who has committed a change and died.
         """
         core = self._core
-        tenure = core.tenure
-        current = core.history.current
+        tenure, current = core.tenure, core.history.current
         if tenure is None or not tenure.has_committed:
             return
         if not self._is_settled():
             if tenure.by_force and not current.is_joint:
-                self._replace(current, wall_ms)
+                self._let_in(current, wall_ms, anybody=False)
             return
         self._go_on(wall_ms)
         if core.tenure is None or core.history.current is not current:
@@ -190,17 +166,30 @@ class Members:
             if member.candidate and progress is not None and progress.live:
                 self.append(current.with_change([(member.node, "")], [], []), wall_ms)
                 return
-        if current.slots >= SLOTS:
-            return
-        for peer in core.reception.up():
-            if current.has(peer.node) or current.was_removed(peer.node):
+        self._let_in(current, wall_ms, anybody=core.is_manual)
+
+    def _let_in(self, current: Configuration, wall_ms: int, *, anybody: bool) -> None:
+        """
+        Add who is connected and no member: a member that came back as another incarnation, or *anybody*.
+
+        It gets a vote unless who it was had none; where leaders are elected, when it has caught up. There it is added
+        again if it brings the log of this cluster, for its store was in doubt then; who brings nothing is for people
+        to add. Where people promote, that is also done while the latest change is not settled, but only after they have
+        used force: with many who have forgotten, no change would ever be settled. Without force it must not be: who it
+        was may have voted for another primary, of whom we have not heard, and what it is now would make up a majority
+        with us.
+        """
+        core = self._core
+        for peer in core.reception.up() if current.slots < SLOTS else ():
+            former = current.member(peer.name)
+            if current.has(peer.node) or current.was_removed(peer.node) or (former is None and not anybody):
                 continue
             come = [(peer.node, peer.hello.address)]
+            has_vote = former is None or current.is_voter(peer.name)
             if core.is_manual:
-                self.append(current.with_change(come, [], []), wall_ms)
+                self.append(current.with_change(come if has_vote else [], [] if has_vote else come, []), wall_ms)
                 return
-            if current.member(peer.name) is not None and peer.hello.founded == current.founded:
+            if peer.hello.founded == current.founded:
                 changed = current.with_change([], come, [])
-                wanted = [peer.name] if current.is_voter(peer.name) else []
-                self.append(changed.with_candidates(wanted), wall_ms)
+                self.append(changed.with_candidates([peer.name] if has_vote else []), wall_ms)
                 return

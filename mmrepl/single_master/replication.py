@@ -74,6 +74,11 @@ class Tenure:
         progress = self.progress.get(name)
         return 0 if progress is None else progress.match
 
+    @property
+    def held(self) -> int:
+        """Up to which entry the disks of a quorum are known to hold our log."""
+        return quorum.reached(self._core.history.current.sets, self.match)
+
     def _round_of(self, name: str) -> int:
         if name == self._core.node.name:
             return self.round
@@ -87,7 +92,7 @@ class Tenure:
         if ack == 0:
             return own
         if ack == "quorum":
-            return min(core.committed, quorum.reached(members.sets, self.match)) if core.is_manual else core.committed
+            return min(core.committed, self.held) if core.is_manual else core.committed
         others = [name for name in members.voters if name != core.node.name]
         if isinstance(ack, int):
             return min(own, quorum.reached_by(others, self.match, ack))
@@ -116,7 +121,7 @@ class Tenure:
         if core.is_manual:
             core.committed = max(core.committed, core.journal.durable)
             return
-        index = quorum.reached(core.history.current.sets, self.match)
+        index = self.held
         if index > core.committed and core.log.term_at(index) == core.term:
             core.committed = index
             self._is_told_later = core.acks.count > 0

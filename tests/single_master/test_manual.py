@@ -429,6 +429,34 @@ def test_replicas_that_have_lost_their_memory_do_not_hold_up_a_change_for_ever()
     assert isinstance(primary.answer(token), Answered)
 
 
+def test_who_came_back_as_somebody_else_can_be_removed_as_who_it_was():
+    """It is connected, and is not the member: a change that is not settled does not keep people from saying so."""
+    bench = manual("abcd")
+    for name in "bcd":
+        bench[name].crash()
+    bench.add("e")
+    bench.run(1_000)
+    bench["d"].disk = MemoryDisk()
+    bench["d"].start()
+    bench.run(500)
+    change(bench, "a", remove=("d",))  # MembersChanging, if it counted as being there
+    assert bench["a"].core.history.current.member("d") is None
+
+
+def test_a_replica_without_a_vote_that_lost_its_memory_comes_back_without_one():
+    """It is let in again, as what it was."""
+    bench = manual()
+    bench.add("d")
+    bench.run(1_000)
+    change(bench, "a", learners=("d",))
+    bench["d"].crash()
+    bench["d"].disk = MemoryDisk()
+    bench["d"].start()
+    bench.run(1_000)
+    assert bench["a"].core.history.current.has(bench["d"].core.node)
+    assert bench["a"].core.history.current.learners == ("d",)
+
+
 def test_who_has_forgotten_its_vote_makes_no_majority_with_the_old_primary():
     """B was promoted by c, which lost its disk then. A, which has not heard of b, must not be confirmed by what c is now."""
     bench = manual()
