@@ -60,6 +60,25 @@ class Commit:
     meta: Mapping[str, bytes | None] = field(factory=dict)  # None deletes
 
 
+class CommitBuilder:
+    """The next commit of a journal, while it gathers; true when there is something in it."""
+
+    __slots__ = ("batches", "drop", "meta", "segments")
+
+    def __init__(self) -> None:
+        self.batches: dict[int, bytes] = {}
+        self.drop: tuple[int, int] | None = None
+        self.segments: dict[int, bytes | None] = {}
+        self.meta: dict[str, bytes | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.drop or self.segments or self.meta)
+
+    def build(self) -> Commit:
+        """What has gathered. Nothing may be added afterwards: the commit holds what this holds."""
+        return Commit(self.batches, self.drop, self.segments, self.meta)
+
+
 class Loaded(Protocol):
     """What a storage held when it was opened. The iterators are read once, in order, before the first commit."""
 

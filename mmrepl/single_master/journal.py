@@ -23,7 +23,7 @@ import msgspec
 
 from mmrepl.effects import Persist
 from mmrepl.errors import StoreCorrupt, StoreForeign
-from mmrepl.ports import Commit, Durability
+from mmrepl.ports import CommitBuilder, Durability
 from mmrepl.single_master.entry import WRITE, decode_entries, encode_run
 from mmrepl.single_master.entry_log import EntryLog
 from mmrepl.single_master.snapshot import Head, Rewriting, cut, encode_piece
@@ -83,7 +83,7 @@ class Journal:
         self._written = log.last  # entries up to here were handed out; less, where a row has to be written again
         self._handed: deque[list[int]] = deque()  # (position, last entry of our present log in it) of commits under way
         self._rows: list[int] = []  # first entries of the rows on disk, or on their way
-        self._new = _Next()
+        self._new = CommitBuilder()
         self._pieces: list[int] = []  # numbers of the segments of the checkpoint
         self._base_size = self._delta_size = 0  # records in them
         self._next_piece = 0
@@ -151,7 +151,7 @@ class Journal:
     def take(self) -> Persist | None:
         """Everything new as one commit, or None. Cost: proportional to what is new."""
         if self.volatile:
-            self._new, self._written = _Next(), self.log.last
+            self._new, self._written = CommitBuilder(), self.log.last
             return None
         if not self.is_dirty():
             return None
@@ -162,10 +162,10 @@ class Journal:
             new.batches[first] = encode_run(row.runs, row.bodies)
             self._rows.append(first)
             self._written += len(row.bodies)
-        self._new = _Next()
+        self._new = CommitBuilder()
         self.position += 1
         self._handed.append([self.position, self._written])
-        return Persist(Commit(new.batches, new.drop, new.segments, new.meta), self._durability, self.position)
+        return Persist(new.build(), self._durability, self.position)
 
     def persisted(self, position: int) -> None:
         """The commits up to *position* are durable."""
@@ -284,21 +284,6 @@ class Journal:
         assert self.checkpoint >= self.log.start or self.volatile
         assert self._rows == sorted(self._rows)
         assert self._durable_position <= self.position
-
-
-class _Next:
-    """The next commit, while it gathers."""
-
-    __slots__ = ("batches", "drop", "meta", "segments")
-
-    def __init__(self) -> None:
-        self.batches: dict[int, bytes] = {}
-        self.drop: tuple[int, int] | None = None
-        self.segments: dict[int, bytes | None] = {}
-        self.meta: dict[str, bytes | None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.drop or self.segments or self.meta)
 
 
 def saved_node(meta: Mapping[str, bytes], name: str) -> NodeId | None:

@@ -22,7 +22,7 @@ import msgspec
 from mmrepl.errors import FrameError, PeerError, StoreCorrupt, StoreForeign
 from mmrepl.log.batch import Batch, decode_batch, encode_batch
 from mmrepl.log.columns import Columns, Segment
-from mmrepl.ports import Commit, Loaded
+from mmrepl.ports import Commit, CommitBuilder, Loaded
 from mmrepl.store.settling import Settling
 from mmrepl.store.store import Store
 from mmrepl.types import Limits, NodeId
@@ -80,7 +80,7 @@ class Journal:
         self._merged = 0  # rows before this index are not looked at for merging again
         self._saved_segments: set[int] = set()  # numbers of the segments on disk
         self._left_out: dict[int, bytes] = {}  # segment -> its deaths as they were on disk when the store was opened
-        self._new = _Next()
+        self._new = CommitBuilder()
 
     # -- what is new
 
@@ -118,8 +118,8 @@ class Journal:
                 new.batches[first] = self._encoded(log.batch(slices, log.end))
                 self._rows.append(first)
             self.persisted = end
-        self._new = _Next()
-        return Commit(new.batches, new.drop, new.segments, new.meta)
+        self._new = CommitBuilder()
+        return new.build()
 
     def _encoded(self, batch: Batch) -> bytes:
         """A batch as a row. Voids have no stamps: what our clock has seen goes with them, or it might run back."""
@@ -234,21 +234,6 @@ class Journal:
             self.note(DEAD.format(number), None)
         else:
             self._new.segments.pop(number, None)
-
-
-class _Next:
-    """The next commit, while it gathers."""
-
-    __slots__ = ("batches", "drop", "meta", "segments")
-
-    def __init__(self) -> None:
-        self.batches: dict[int, bytes] = {}
-        self.drop: tuple[int, int] | None = None
-        self.segments: dict[int, bytes | None] = {}
-        self.meta: dict[str, bytes | None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.drop or self.segments or self.meta)
 
 
 # -- opening

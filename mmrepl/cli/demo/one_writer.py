@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
-from mmrepl.cli.demo.world import NAMES, View
+from mmrepl.cli.demo.world import NAMES, Stage, View
 from mmrepl.cli.values import as_text
 from mmrepl.clock.instants import duration_text
 from mmrepl.errors import MmreplError
@@ -62,19 +62,6 @@ class OneWriterWorld(Protocol):
 
     def merge(self, node: str, branch: str) -> Mapping[str, Any]:
         """Merge a branch, both values of a key as siblings; rows ``written`` and ``skipped``."""
-
-
-class Stage(Protocol):
-    """Where it is told: see `mmrepl.cli.demo.story.Stage`."""
-
-    def chapter(self, title: str) -> None:
-        """A new part begins."""
-
-    def say(self, sentence: str, *, good: bool = True) -> None:
-        """One sentence."""
-
-    def show(self, views: Sequence[View]) -> None:
-        """The nodes, as they are now."""
 
 
 @define

@@ -8,13 +8,13 @@ they were asked, and where they answer otherwise than mmrepl promises, the story
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from attrs import define, field
 
 from mmrepl.causality.dot import Dot
 from mmrepl.cli.demo.resolvers import merge_carts
-from mmrepl.cli.demo.world import NAMES, Place, View, World
+from mmrepl.cli.demo.world import NAMES, Place, Stage, View, World
 from mmrepl.cli.remote import Found, KeyRead
 from mmrepl.cli.values import as_text
 from mmrepl.clock import hlc
@@ -35,19 +35,6 @@ MEETING_S: Final = 10.0
 
 PACE: Final = 0.85
 """How much time the pauses get; with it the whole takes some seventeen seconds, the other mode included."""
-
-
-class Stage(Protocol):
-    """Where the story is told."""
-
-    def chapter(self, title: str) -> None:
-        """A new part begins."""
-
-    def say(self, sentence: str, *, good: bool = True) -> None:
-        """One sentence; *good* is false where something is not as it should be."""
-
-    def show(self, views: Sequence[View]) -> None:
-        """The nodes, as they are now."""
 
 
 @define

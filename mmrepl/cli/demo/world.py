@@ -100,3 +100,16 @@ class World(Protocol):
 
     def heard(self) -> Sequence[Heard]:
         """Every operation that a node was seen to apply, in order of time."""
+
+
+class Stage(Protocol):
+    """Where the story is told."""
+
+    def chapter(self, title: str) -> None:
+        """A new part begins."""
+
+    def say(self, sentence: str, *, good: bool = True) -> None:
+        """One sentence; *good* is false where something is not as it should be."""
+
+    def show(self, views: Sequence[View]) -> None:
+        """The nodes, as they are now."""
