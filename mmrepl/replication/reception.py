@@ -246,13 +246,13 @@ class Reception:
         Whether it is us who rejoin, and not the one that we would refuse.
 
         Where we are alone and did forget, and it belongs to a cluster, it is us: of two that are alone, the one whose
-        name comes first. But one that holds us for a member, as we are now, would have let us in, and does start over
-        when it is asked to: it may be somebody whom we took out, and that does not know it. An earlier incarnation of
-        it is nobody: else two that both lost their memories would refuse each other for ever. For the same reason it is
-        us where those who held us for a member are gone; and, where they are not and one cluster has come apart into
-        two, where ours is the smaller one, or its last name comes first. But only if it has come again unchanged, which
-        shows that it does not rejoin; and of two clusters that have no name in common, and of which we were not told
-        either, ours never yields: there somebody has made a mistake.
+        name comes first. But one that holds us for a member, as we are now or as one that we continue, would have let
+        us in, and does start over when it is asked to: it may be somebody whom we took out, and that does not know it.
+        An earlier incarnation that we do not continue is nobody: else two that both lost their memories would refuse
+        each other for ever. For the same reason it is us where those who held us for a member are gone; and, where they
+        are not and one cluster has come apart into two, where ours is the smaller one, or its last name comes first.
+        But only if it has come again unchanged, which shows that it does not rejoin; and of two clusters that have no
+        name in common, and of which we were not told either, ours never yields: there somebody has made a mistake.
         """
         if code not in ("rejoin", "removed"):
             return False
@@ -265,7 +265,7 @@ class Reception:
                 and any(name not in (ours.name, theirs.name) for name, _ in theirs.members)
             )
         if alone or (times > PATIENCE and not rejoin.admitted):
-            holds_us = times <= PATIENCE and (ours.name, ours.incarnation) in theirs.known
+            holds_us = times <= PATIENCE and not set(theirs.known).isdisjoint(lives_of(ours))
             return theirs.admitted or (theirs.name > ours.name and not holds_us)
         is_one = bool({name for name, _ in ours.known}.intersection(name for name, _ in theirs.known))
         is_one = is_one or bool(self._core.members.expected & {theirs.address, link.dialled})

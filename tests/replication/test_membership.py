@@ -395,11 +395,13 @@ def test_what_it_was_like_when_it_did_come_along(monkeypatch):
     assert (world["ada"].get("k"), world["eve"].get("k")) == ("of bob", None)
 
 
-def test_who_was_taken_out_and_has_lost_its_memory_starts_over_and_not_the_one_that_it_knows():
+@pytest.mark.parametrize("killed", [False, True])
+def test_who_was_taken_out_and_has_lost_its_memory_starts_over_and_not_the_one_that_it_knows(killed):
     """
     Ada took bob out and has forgotten deletions since; bob, restored from a backup, comes back as somebody else.
 
-    It knows ada, and nobody knows it. Were it ada that started over, what it had deleted would be there again.
+    It knows ada, and nobody knows it. Were it ada that started over, what it had deleted would be there again. The same
+    if ada was killed meanwhile while it answered weak writes, and continues the one that bob knows.
     """
     world = World("ada", "bob", options={"rejoin": True})
     ada, bob = world["ada"], world["bob"]
@@ -414,6 +416,12 @@ def test_who_was_taken_out_and_has_lost_its_memory_starts_over_and_not_the_one_t
     ada.put("other", 1)
     world.run(3000)
     assert ada.values("k") == []
+    if killed:
+        ada.put("weak", 1, durability=Durability.NONE)
+        world.run(300)
+        known = ada.node
+        ada.restart()
+        assert known in ada.core.local.continues
     bob.crash()
     bob.disk._doubt = "restored from a backup"
     bob.start()
