@@ -99,6 +99,7 @@ class SimNode(SimHost[MultiMaster]):
         core = MultiMaster(local, rng, options, dict(meta), self.clock.monotonic_ms())
         before = self.durable_version
         self.durable_version = self.synced_version = local.store.version
+        self.once_durable = self.once_durable.join(self.durable_version)  # what was on its way when the process died
         if not self.durable_version.descends(before):
             cluster.forgive(self.name, "opened with less")
         self._watch = Watch(self, local.store, doubt or "opened")
