@@ -63,6 +63,7 @@ class Reception:
             members=[*core.rejoin.admitted_by, *core.local.continues, store.node],
             admitted=core.rejoin.admitted,
             known=[(entry.name, entry.incarnation) for entry in core.members.active()],
+            forgotten=core.rejoin.has_forgotten and core.rejoin.is_settled,
         )
         self._core._links[link] = Link(link, dialled, hello, now_ms)
         self._core._send.append(Envelope(link, hello))
@@ -102,7 +103,7 @@ class Reception:
         refusal = self._clash(link, peer, theirs, now_ms) or self._equivocates(theirs) or self._unwanted(theirs)
         if refusal is None and not self._belongs(link, theirs):
             refusal = self._uninvited(link, theirs, now_ms)
-        if refusal is not None and self._yields(link, theirs, refusal.code):
+        if self._came_too_late(link, theirs) if refusal is None else self._yields(link, theirs, refusal.code):
             self._core.identity.start_over(vector, theirs.name)
             refusal = Refusal("duplicate", f"{link.ours.name!r} starts over as {self._core.local.store.node}")
         if refusal is not None:
@@ -132,6 +133,7 @@ class Reception:
         self._core.look_at_clocks(now_ms)
         if acceptable(theirs.hlc, wall_ms, self._core.limits.max_drift_ms):
             self._core.local.store.hlc.observe(theirs.hlc)
+        self._come_in(theirs)
         self._core.members.met(node, theirs.address, link.dialled)
         self._core._view_changed()
         self._core.identity.recover(peer.name, vector)
@@ -223,14 +225,16 @@ class Reception:
         Unless nothing was ever forgotten here, and nobody is here but us.
 
         A newcomer asks nobody to rejoin: it has met a member, or was asked to rejoin by one, and will be told in a
-        moment who belongs to the cluster. Did it let strangers in before, it had to rejoin again, because of these.
+        moment who belongs to the cluster. Did it let strangers in before, it had to rejoin again, because of these. But
+        into a cluster that has forgotten something, where it has not, it comes itself.
         """
         core = self._core
         alone, vector = core.members.is_alone(theirs.name), from_wire(theirs.vector)
         if core.local.durable_vector.descends(vector):
             return None if alone and not core.rejoin.has_forgotten else self._late(link, theirs)
         if not core.rejoin.admitted and not core.rejoin.has_forgotten:
-            if now_ms - core.rejoin.born_ms >= GREETING_MS or (alone and core.rejoin.wanted_by in ("", theirs.name)):
+            waited = now_ms - core.rejoin.born_ms >= GREETING_MS
+            if waited or ((alone or theirs.forgotten) and core.rejoin.wanted_by in ("", theirs.name)):
                 return None
             return Refusal("early", f"{core.members.name!r} does not know yet who belongs to its cluster")
         if alone and not core.rejoin.has_forgotten:
@@ -240,6 +244,40 @@ class Reception:
             f"{theirs.name!r} is no member of the cluster of {core.members.name!r} and holds writes that nobody there"
             " has seen",
         )
+
+    def _came_too_late(self, link: Link, theirs: Hello) -> bool:
+        """
+        Whether we have to rejoin though they let us in: for what we wrote before we ever heard of them.
+
+        They go by our hello, and may hold us for a member since an earlier one, of which we never had the answer. What
+        we have written since may be stamped before deletions that are forgotten there, by a clock that is behind. Not
+        where they may be about to start over for our sake: if both did, what both had would be gone.
+        """
+        core, ours, seen = self._core, link.ours, from_wire(theirs.vector)
+        if not theirs.forgotten or core.rejoin.is_settled or seen.descends(core.local.store.version):
+            return False
+        others = any(name not in (ours.name, theirs.name) for name, _ in theirs.known)
+        they_stay = ours.name < theirs.name or (theirs.admitted and others)
+        return they_stay or (ours.name, ours.incarnation) in theirs.known
+
+    def _come_in(self, theirs: Hello) -> None:
+        """
+        From where nothing was forgotten to where something was: those whom we have met before stay outside.
+
+        They are strangers there, and as such have to come in by themselves, like anybody of whom we were told only that
+        they are expected: among us nothing was forgotten without them, and there it was.
+        """
+        core = self._core
+        if not theirs.forgotten or core.rejoin.has_forgotten:
+            return
+        inside = {node_of(theirs), *(NodeId(*other) for other in theirs.known)}
+        if inside.isdisjoint(core.rejoin.admitted_by):
+            core.members.keep(inside)
+            text = f"{core.members.name!r} has come into the cluster of {theirs.name!r}: come in by yourself"
+            for link in list(core._links.values()):
+                if link.peer is not None and link.peer.node not in inside:
+                    core._refuse(link, Refusal("early", text))
+        core.rejoin.note_forgotten()
 
     def _yields(self, link: Link, theirs: Hello, code: str) -> bool:
         """

@@ -57,12 +57,12 @@ _admitted_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, int], list[tuple[st
 _confirmed_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
-def _admitted_by(meta: dict[str, bytes], ours: tuple[NodeId, ...]) -> list[NodeId]:
-    """Who had said that one of *ours* is a member."""
+def _admitted_by(meta: dict[str, bytes], ours: tuple[NodeId, ...]) -> list[NodeId] | None:
+    """Who had said that one of *ours* is a member; None if nobody ever did. (Who said it may be gone since.)"""
     if ADMITTED not in meta:
-        return []
+        return None
     node, by = _admitted_decoder.decode(meta[ADMITTED])
-    return [NodeId(*other) for other in by] if NodeId(*node) in ours else []
+    return [NodeId(*other) for other in by] if NodeId(*node) in ours else None
 
 
 class Rejoin:
@@ -75,9 +75,12 @@ class Rejoin:
         self.wanted_by = ""  # who asked us to rejoin: by that one we want to be admitted before we let anybody in
         self._noted = 0  # what was remembered of `confirmed` last
         self.carried: list[Carried] = _decoder.decode(meta[CARRIED]) if CARRIED in meta else []
-        self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here
+        self.has_forgotten = FORGOTTEN in meta  # whether a tombstone was ever forgotten here, or where we came in
+        self.admitted_by: list[NodeId] = []
         self.opened()
-        self.admitted_by: list[NodeId] = _admitted_by(meta, (local.store.node, *local.continues))
+        admitted_by = _admitted_by(meta, (local.store.node, *local.continues))
+        if admitted_by is not None:
+            self.admitted_by, self.is_settled = admitted_by, True
         if CONFIRMED in meta:
             incarnation, counter = _confirmed_decoder.decode(meta[CONFIRMED])
             self._confirmed = counter if incarnation == local.store.node.incarnation else 0
@@ -88,6 +91,7 @@ class Rejoin:
         self._confirmed = 0  # so many of our writes some peer has said to have, in any run
         self._confirmed_noted_ms = 0
         self.admitted_by = []
+        self.is_settled = False  # whether anybody ever held us for a member, in this incarnation or one it continues
 
     @property
     def admitted(self) -> bool:
@@ -108,7 +112,7 @@ class Rejoin:
             self._set_admitted_by([other for other in self.admitted_by if other not in gone])
 
     def _set_admitted_by(self, nodes: list[NodeId]) -> None:
-        self.admitted_by = nodes
+        self.admitted_by, self.is_settled = nodes, True
         entry = self._local.store.node, self.admitted_by
         self._note(ADMITTED, msgspec.msgpack.encode(entry))
 
@@ -147,7 +151,7 @@ class Rejoin:
         return self._local.store.own.head > self.suspect_from
 
     def note_forgotten(self) -> None:
-        """Something was forgotten: a newcomer with a history must rejoin from now on."""
+        """Something was forgotten, here or where we have come in: a newcomer with a history must rejoin from now on."""
         if not self.has_forgotten:
             self.has_forgotten = True
             self._note(FORGOTTEN, b"1")

@@ -61,6 +61,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     client: str = ""  # where this node serves clients, for redirecting them; empty if nowhere
     founded: int = 0  # single-master: drawn when the cluster was founded; 0: not founded as far as we know
     known: list[tuple[str, int]] = []  # multi-master: all the members of whom the sender knows, itself included
+    forgotten: bool = False  # multi-master: whether the sender belongs to a cluster that has forgotten deletions
 
 
 class Proof(msgspec.Struct, array_like=True, frozen=True):

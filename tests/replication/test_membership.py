@@ -435,6 +435,70 @@ def test_who_was_taken_out_and_has_lost_its_memory_starts_over_and_not_the_one_t
     world.check()
 
 
+def forgetful(names, forgets):
+    """A mesh whose nodes all know of a deletion, which the one that *forgets* has forgotten and the others have not."""
+    world = World(*names)
+    world[forgets].options = {"cut_operations": 1}
+    world[forgets].restart()
+    world.mesh()
+    world[names[-1]].put("k", "deleted")
+    world.settle()
+    world[names[-1]].delete("k")
+    world.settle()
+    world.run(3000)
+    assert world[forgets].core.rejoin.has_forgotten
+    assert [world[name].values("k") for name in names if name != forgets] == [[None]] * (len(names) - 1)
+    return world
+
+
+@pytest.mark.parametrize("name", ["ada", "zoe"])
+def test_who_was_let_in_without_knowing_it_starts_over_with_what_it_wrote_meanwhile(name):
+    """
+    Bob had its hello and holds it for a member; it never had an answer, and wrote on by a clock that is behind.
+
+    Where the deletion was forgotten the write would live, and where it was not it would lose to it.
+    """
+    world = forgetful(["bob", "dave"], "bob")
+    late = world.add(name)
+    late.skew_ms = -60_000
+    world.hold("bob", name)
+    world.connect(name, "bob")
+    world.run(100)
+    world.cut("bob", name)
+    world.release("bob", name)
+    assert world["bob"].core.members.has(late.node)
+    node = late.node
+    late.put("k", "late")
+    dialled_again_and_again(world, [(name, "bob")], 4)
+    world.settle()
+    assert late.node != node
+
+
+def test_whom_a_newcomer_has_met_before_comes_in_by_itself():
+    """
+    Cleo was told to expect ada, and met it first: nobody there has forgotten anything. Bob has, and waited for neither.
+
+    Ada writes by a clock that is behind. Brought along as a member it would not be asked to start over.
+    """
+    world = forgetful(["bob", "dave"], "bob")
+    ada, cleo = world.add("ada"), world.add("cleo", options={"expected": ("ada:1",)})
+    ada.skew_ms = -60_000
+    ada.put("k", "late")
+    node = ada.node
+    world.told = lambda source, target, _: (source, target) == ("ada", "cleo") and world.hold("ada", "cleo")
+    world.connect("ada", "cleo")
+    world.run(100)
+    assert cleo.core.members.has(node)
+    world.connect("cleo", "bob")
+    world.run(300)
+    assert world["bob"].core.members.has(cleo.node)
+    world.told = None
+    world.release("ada", "cleo")
+    dialled_again_and_again(world, [("ada", "cleo"), ("cleo", "dave")], 6)
+    world.settle()
+    assert ada.node != node
+
+
 def test_a_node_cannot_remove_itself():
     """That is what leaving is for."""
     world = World("paris")
