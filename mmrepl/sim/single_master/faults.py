@@ -361,6 +361,8 @@ class LogFaults(Faults[LogNode]):
         for other in self.logs.up():
             if other.name in self.gone or core.history.current.has(other.running.node):
                 continue
+            if all(peer.node != other.running.node for peer in core.reception.up()):
+                continue  # it is still connected to who that was before
             monotonic, wall = node.now()
             try:
                 node.ask(
