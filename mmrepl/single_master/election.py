@@ -270,7 +270,11 @@ class Election:
         """Why a candidate is not even considered; its term is not taken over then."""
         core = self._core
         members = core.history.current
-        if members.was_removed(peer.node) if core.is_manual else core.members.has_parted_with(peer.node):
+        if core.is_manual:  # a removal that a majority holds is in every log that goes on in a later term
+            is_gone = members.was_removed(peer.node) and message.last_term <= core.log.last_term
+        else:
+            is_gone = core.members.has_parted_with(peer.node)
+        if is_gone:
             return f"{peer.name!r} was removed from the cluster"
         if message.founding:
             if members.founded or core.log.last:
