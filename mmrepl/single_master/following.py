@@ -161,7 +161,9 @@ class Following:
         """A piece of a snapshot. Raises FrameError."""
         core, log = self._core, self._core.log
         if not self._must_go_back(message.index) and (
-            log.has(message.index, message.index_term) or (not core.is_manual and message.index <= core.committed)
+            log.has(message.index, message.index_term)
+            or message.index <= self.verified
+            or (not core.is_manual and message.index <= core.committed)
         ):
             # We have all that already, and perhaps more: a snapshot never replaces a log that holds its last entry.
             self.incoming = None

@@ -196,7 +196,7 @@ def snapshots_replace_longer_logs(patch):
     real = Following.chunk
 
     def chunk(self, peer, message, wall_ms):
-        committed, self._core.committed = self._core.committed, 0
+        committed, self._core.committed, self.verified = self._core.committed, 0, 0
         real(self, peer, message, wall_ms)
         self._core.committed = max(self._core.committed, 0 if self._core.applied < committed else committed)
 

@@ -195,7 +195,7 @@ _defect(
 def _replace_longer(before: Any) -> Any:
     def chunk(self: Following, peer: Any, message: Any, wall_ms: int) -> None:
         core = self._core
-        committed, core.committed = core.committed, 0
+        committed, core.committed, self.verified = core.committed, 0, 0
         before(self, peer, message, wall_ms)
         core.committed = max(core.committed, 0 if core.applied < committed else committed)
 
