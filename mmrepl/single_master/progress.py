@@ -33,6 +33,7 @@ class Progress:
     match: int = 0  # its disk holds our log up to here
     way: Way = Way.PROBE
     round: int = -1  # the latest heartbeat that it answered
+    since_round: int = 0  # on the present connection, and as the node that it is, it answers this one and later ones
     commit_told: int = 0
     waiting: bool = False  # a probe is under way
     probe_after_ms: int = 0  # and not to be repeated before

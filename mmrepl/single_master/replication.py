@@ -5,7 +5,9 @@ A `Tenure` is one term of office; it ends with it, and nothing of it is persiste
 our own disk, so a member confirms nothing that we could forget.
 
 Heartbeats are numbered in *rounds*, and a member echoes the number. When a quorum has echoed a round, we were the
-leader when it was sent: that keeps us in office (check-quorum), serves reads, and carries the lease.
+leader when it was sent: that keeps us in office (check-quorum), serves reads, and carries the lease. An answer to a
+round from before the present connection is none: it may have been said by who that member was, before it lost its disk,
+and come again by a network that repeats what it once carried.
 
 An entry is committed when a quorum holds it and it is of our own term; those before it are committed with it. An
 entry of an older term is never committed by counting: it could still be overwritten (Raft §5.4.2, figure 8). With
@@ -62,7 +64,8 @@ class Tenure:
             if members.get(name) != progress.node:  # gone, or back without its memory: what its predecessor confirmed
                 del self.progress[name]  # is on no disk any more
         for name in sorted(members.keys() - self.progress.keys()):
-            self.progress[name] = Progress(members[name], self._core.log.last + 1)
+            self.progress[name] = Progress(members[name], self._core.log.last + 1, since_round=self.round + 1)
+            self.beat_at_ms = 0
         self._heard = self._echoed = True
 
     # -- how far
@@ -93,17 +96,18 @@ class Tenure:
             return own
         if ack == "quorum":
             return min(core.committed, self.held) if core.is_manual else core.committed
-        others = [name for name in members.voters if name != core.node.name]
         if isinstance(ack, int):
+            others = [name for name in members.voters if name != core.node.name]
             return min(own, quorum.reached_by(others, self.match, ack))
-        return min([own, *map(self.match, others)])
+        # Who goes is one of all until a majority knows that it goes: till then it may win an election, or be promoted.
+        return min(own, *(self.match(name) for voters in members.sets for name in voters))
 
     def wanted(self, ack: Ack) -> int:
         """How many members have to hold an entry, this one included."""
-        count = len(self._core.history.current.voters)
+        members = self._core.history.current
         if isinstance(ack, int):
             return ack + 1
-        return count if ack == "all" else quorum.majority(count)
+        return len(set().union(*members.sets)) if ack == "all" else quorum.majority(len(members.voters))
 
     def holders(self, index: int) -> int:
         """How many voters hold an entry."""
@@ -154,7 +158,7 @@ class Tenure:
         """
         core = self._core
         progress = self.progress.get(peer.name)
-        if progress is None or not core.history.current.has(peer.node):
+        if progress is None or not core.history.current.has(peer.node) or message.round < progress.since_round:
             return False
         if message.round > progress.round:
             progress.round = min(message.round, self.round)
@@ -212,6 +216,8 @@ class Tenure:
         progress = self.progress.get(name)
         if progress is not None:
             self._told_round.pop(name, None)
+            progress.since_round = self.round + 1
+            self.beat_at_ms = 0  # with the next message it is asked for that round
             progress.probe(max(progress.match + 1, min(progress.next, self._core.log.last + 1)))
             progress.snapshot = 0
 

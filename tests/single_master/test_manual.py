@@ -9,7 +9,10 @@ from mmrepl.resolvers import KeepSiblings, LastWriterWins
 from mmrepl.single_master.configuration import SLOTS
 from mmrepl.single_master.events import BranchKept, Installed, Merged, Promoted
 from mmrepl.single_master.options import ReadLevel, Role
+from mmrepl.single_master.snapshot import encode_head, head_of
+from mmrepl.single_master.state import State
 from mmrepl.storage.memory import MemoryDisk
+from mmrepl.wire.single_master import Appended, Chunk
 from tests.single_master.bench import Answered, Bench, Failed, ReadReady, contents
 
 
@@ -455,6 +458,89 @@ def test_a_replica_without_a_vote_that_lost_its_memory_comes_back_without_one():
     bench.run(1_000)
     assert bench["a"].core.history.current.has(bench["d"].core.node)
     assert bench["a"].core.history.current.learners == ("d",)
+
+
+def test_a_removal_that_a_deposed_primary_alone_holds_takes_no_vote_from_the_one_that_goes_further():
+    """A, cut off, has taken b out; c voted for b, and lost its disk. B goes further than a, and has to get a's vote."""
+    bench = manual()
+    bench.check_committed = False
+    bench.partition({"a"}, {"b", "c"})
+    change(bench, "a", remove=("b",))
+    promote(bench, "b")
+    bench["b"].put("k", 1)
+    bench.run(300)
+    bench["b"].crash()
+    bench.heal()
+    bench.run(500)  # c tells a of the term
+    assert bench["a"].core.tenure is None
+    bench["c"].crash()
+    bench["c"].disk = MemoryDisk()
+    bench["c"].start()
+    bench["a"].core.step_down(bench["a"].core.term + 1, "somebody has campaigned, and lost")
+    bench["b"].start()
+    bench.run(500)
+    assert bench.leader() is None
+    assert bench["a"].core.history.current.was_removed(bench["b"].core.node)
+    promote(bench, "b")
+    bench.run(1_000)
+    assert bench.leader() is bench["b"]
+    assert bench["a"].value("k") == 1
+
+
+def test_what_a_replica_confirmed_before_it_lost_its_disk_is_not_believed_when_it_comes_again():
+    """A network may say again what it once carried, on the connection of today."""
+    bench = manual()
+    for number in range(5):
+        bench["a"].put("k", number)
+    bench.run(300)
+    primary = bench["a"].core
+    progress = primary.tenure.progress["c"]
+    said = Appended(primary.term, progress.round, ok=True, match=progress.match)
+    assert said.match == primary.log.last
+    bench["c"].crash()
+    bench["c"].disk = MemoryDisk()
+    bench["c"].slow_disk = True
+    bench["c"].start()
+    bench.run_until(lambda: primary.history.current.has(bench["c"].core.node))
+    for _ in range(3):
+        primary.receive(bench.links["c", "a"].number, said, bench["a"].now_ms, bench["a"].wall_ms)
+        assert primary.tenure.match("c") < said.match
+        bench.run(100)
+
+
+def test_all_are_also_those_who_are_about_to_lose_their_votes():
+    """Who has not heard that it has none may still be promoted by another one who has not, without the write."""
+    bench = manual()
+    bench.filter = lambda source, target, _: "a" not in (source, target)
+    change(bench, "a", learners=("b", "c"))
+    assert bench["a"].core.history.current.is_joint
+    token = bench["a"].put("k", 1, ack="all")
+    bench.run(300)
+    assert not isinstance(bench["a"].answer(token), Answered)
+    bench.filter = None
+    bench.run(1_000)
+    token = bench["a"].put("k", 2, ack="all")
+    bench.run(1_000)
+    assert isinstance(bench["a"].answer(token), Answered)
+
+
+def test_a_late_snapshot_takes_nothing_from_a_replica_that_has_more_though_its_log_begins_later():
+    """What it was seen to hold of the primary's log, and has confirmed, stays."""
+    bench = manual(log_entries=10, log_margin=2)
+    for number in range(40):
+        bench["a"].put("k", number)
+        bench.run(50)
+    bench.run(500)
+    replica = bench["c"].core
+    at = replica.log.start - 1
+    assert at > 0
+    head = head_of(State(), at, replica.term, 1, replica.history.current)
+    chunk = Chunk(replica.term, 999, 1, at, replica.term, 0, 1, encode_head(head))
+    last = replica.log.last
+    replica.receive(bench.links["a", "c"].number, chunk, bench["c"].now_ms, bench["c"].wall_ms)
+    bench.turn(bench["c"])
+    assert replica.log.last == last
+    assert bench["c"].value("k") == 39
 
 
 def test_who_has_forgotten_its_vote_makes_no_majority_with_the_old_primary():
