@@ -119,6 +119,23 @@ class Members:
         core, current = self._core, self._core.history.current
         return not current.has(core.node) and current.is_voter(core.node.name)
 
+    def may_be_needed(self) -> bool:
+        """
+        Whether we had a vote until the latest change that our log holds, where people promote.
+
+        Others may not have heard of that change, and need our vote, which they do not get, for our log goes further
+        than theirs. Then it is us who has to tell them, as who was removed may have to (Raft thesis §4.2.2).
+        """
+        core = self._core
+        current, before = core.history.current, core.history.before
+        return (
+            core.is_manual
+            and before is not None
+            and current.has(core.node)
+            and before.has(core.node)
+            and before.is_voter(core.node.name)
+        )
+
     def take_own_place(self, wall_ms: int) -> None:
         """We were promoted by force, and are another incarnation than our log knows: take the place of who we were."""
         core, current = self._core, self._core.history.current

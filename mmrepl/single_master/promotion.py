@@ -94,7 +94,8 @@ class Promotion:
             raise UsageError("an election cannot be forced: what a quorum has committed would be lost")
         if self.is_busy:
             raise UsageError("a promotion of this node is under way already")
-        may_lead = not members.founded or core.election.may_campaign() or (force and core.members.has_lost_its_place())
+        may_lead = not members.founded or core.election.may_campaign() or core.members.may_be_needed()
+        may_lead = may_lead or (force and core.members.has_lost_its_place())
         if core.removed is not None or not may_lead:
             raise RemovedMember(f"{core.node} has no vote in the cluster: it has to be added first")
         asking = _Asking(token, force, now_ms + core.options.read_timeout_ms, {})

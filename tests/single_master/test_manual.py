@@ -12,7 +12,7 @@ from mmrepl.single_master.options import ReadLevel, Role
 from mmrepl.single_master.snapshot import encode_head, head_of
 from mmrepl.single_master.state import State
 from mmrepl.storage.memory import MemoryDisk
-from mmrepl.wire.single_master import Appended, Chunk
+from mmrepl.wire.single_master import Append, Appended, Chunk
 from tests.single_master.bench import Answered, Bench, Failed, ReadReady, contents
 
 
@@ -485,6 +485,26 @@ def test_a_removal_that_a_deposed_primary_alone_holds_takes_no_vote_from_the_one
     bench.run(1_000)
     assert bench.leader() is bench["b"]
     assert bench["a"].value("k") == 1
+
+
+def test_who_alone_knows_that_it_has_no_vote_any_more_is_promoted_to_tell_it():
+    """Its log goes further than those of the others, who need its vote; then one of them is promoted."""
+    bench = manual("abcd")
+    bench.filter = lambda _, target, message: not (isinstance(message, Append) and message.bodies and target in "bd")
+    change(bench, "a", learners=("c",))
+    bench["a"].crash()
+    bench["a"].disk = MemoryDisk()
+    bench["a"].start()
+    bench.filter = None
+    bench.run(500)
+    assert isinstance(promote(bench, "b"), Failed)
+    promote(bench, "c")
+    bench.run(1_000)
+    assert bench.leader() is None
+    promote(bench, "b")
+    bench.run(500)
+    assert bench.leader() is bench["b"]
+    assert bench["b"].core.history.current.learners[:1] == ("c",)
 
 
 def test_what_a_replica_confirmed_before_it_lost_its_disk_is_not_believed_when_it_comes_again():

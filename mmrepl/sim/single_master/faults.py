@@ -399,8 +399,13 @@ class LogFaults(Faults[LogNode]):
 
     def _furthest(self) -> LogNode | None:
         """Of those that may be promoted at all: a memory in doubt may go further, and has no vote."""
-        up = [node for node in self.logs.up() if node.name not in self.gone and self._has_vote(node)]
-        return max(up, key=lambda node: (node.running.log.last_term, node.running.log.last), default=None)
+        up = [
+            node for node in self.logs.up()
+            if node.name not in self.gone and (self._has_vote(node) or node.running.members.may_be_needed())
+        ]  # fmt: skip
+        return max(
+            up, key=lambda node: (node.running.log.last_term, node.running.log.last, self._has_vote(node)), default=None
+        )
 
     def _promoted(self, event: object) -> None:
         self._promoting = False

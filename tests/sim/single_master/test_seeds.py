@@ -45,6 +45,7 @@ STORIES = {
     ("manual", 3010580): "what a replica had confirmed before it lost its disk came again, and was believed",
     ("manual", 3011136): "world: a node was given a vote as who it had been before it lost its memory",
     ("manual", 3013977): "a removal that a deposed primary alone held kept it from voting for who went further",
+    ("manual", 3015331): "who alone knew that it had no vote any more went furthest, and could not be promoted",
     ("manual", 3018049): "a late snapshot took from a replica what it had confirmed, for its log began later",
     ("manual", 3018643): "all did not mean those who were about to lose their votes, and did not know it yet",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
