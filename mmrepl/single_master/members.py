@@ -180,7 +180,8 @@ class Members:
             return
         for member in current.members:
             progress = tenure.progress.get(member.name)
-            if member.candidate and progress is not None and progress.live:
+            # It has answered since it became a candidate: it may have looked live, and been gone.
+            if member.candidate and progress is not None and progress.live and progress.match >= core.history.index:
                 self.append(current.with_change([(member.node, "")], [], []), wall_ms)
                 return
         self._let_in(current, wall_ms, anybody=core.is_manual)
