@@ -59,6 +59,11 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True):
         return (self.voters, self.outgoing) if self.outgoing else (self.voters,)
 
     @property
+    def electorate(self) -> frozenset[str]:
+        """Everybody whose vote may count: where two sets have to agree, those of both."""
+        return frozenset(self.voters + self.outgoing)
+
+    @property
     def is_joint(self) -> bool:
         """Whether two sets of voters have to agree."""
         return bool(self.outgoing)

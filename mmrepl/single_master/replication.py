@@ -100,18 +100,18 @@ class Tenure:
             others = [name for name in members.voters if name != core.node.name]
             return min(own, quorum.reached_by(others, self.match, ack))
         # Who goes is one of all until a majority knows that it goes: till then it may win an election, or be promoted.
-        return min(own, *(self.match(name) for voters in members.sets for name in voters))
+        return min(own, *map(self.match, members.electorate))
 
     def wanted(self, ack: Ack) -> int:
         """How many members have to hold an entry, this one included."""
         members = self._core.history.current
         if isinstance(ack, int):
             return ack + 1
-        return len(set().union(*members.sets)) if ack == "all" else quorum.majority(len(members.voters))
+        return len(members.electorate) if ack == "all" else quorum.majority(len(members.voters))
 
     def holders(self, index: int) -> int:
         """How many voters hold an entry."""
-        return sum(self.match(name) >= index for name in self._core.history.current.voters)
+        return sum(self.match(name) >= index for name in self._core.history.current.electorate)
 
     def advance(self) -> None:
         """Commit what may be committed."""
