@@ -147,7 +147,8 @@ class Serving(Office):
         heard: that one has to `transfer`.
 
         Raises:
-            RemovedMember: this node, in this incarnation, has no vote.
+            RemovedMember: this node, in this incarnation, has no vote, and had none before the latest change of its log
+                either. (Who alone knows that it has none any more is needed by the others until it has told them.)
             PromotionRefused: a new cluster, and not all its first members are there.
             UsageError: a promotion is under way, or force where there are elections.
         """
