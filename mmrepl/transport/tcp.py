@@ -18,23 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
+import functools
 import socket
 import ssl
-from typing import final
+from collections.abc import Coroutine
+from typing import Any, cast, final
 
 from mmrepl.errors import ClosedError, UsageError
 from mmrepl.ports import ConnectionHandler, HandlerFactory
 from mmrepl.transport.address import Address, is_loopback, parse_address
 from mmrepl.transport.guard import Guard, report
+from mmrepl.transport.sockets import BACKLOG, address_of, listening_socket, told, watch_for_death, why
 
 WRITE_BYTES = 256 * 1024
 """What goes to asyncio in one piece, and how much may wait there: the rest waits in our queue, uncopied."""
 
 READ_BYTES = 256 * 1024
-BACKLOG = 128
 ACCEPT_AGAIN_S = 1.0
-DEAD_AFTER_S = 30
 
 
 @final
@@ -93,9 +93,9 @@ class TcpTransport:
                     f"{address} can be reached from other machines, and nothing protects it: set a cluster secret,"
                     " give TLS contexts, or say insecure=True"
                 )
-            sock = _listening_socket(family, kind, protocol, place)
+            sock = listening_socket(family, kind, protocol, place)
         except OSError as error:
-            raise _told(error, f"cannot listen at {wanted}") from error
+            raise told(error, f"cannot listen at {wanted}") from error
         return _Listener(self, accept, sock, loop)
 
     async def connect(self, address: str, handler: ConnectionHandler) -> _Connection:
@@ -120,11 +120,11 @@ class TcpTransport:
         except TimeoutError as error:
             connection.abort("no answer in time")
             if error.errno:  # the operating system's own patience ended first
-                raise _told(error, f"cannot connect to {wanted}") from error
-            told = f"cannot connect to {wanted}: no answer within {self._timeout_s:g} s"
-            raise OSError(errno.ETIMEDOUT, told) from error
+                raise told(error, f"cannot connect to {wanted}") from error
+            text = f"cannot connect to {wanted}: no answer within {self._timeout_s:g} s"
+            raise OSError(errno.ETIMEDOUT, text) from error
         except OSError as error:
-            raise _told(error, f"cannot connect to {wanted}") from error
+            raise told(error, f"cannot connect to {wanted}") from error
         except BaseException:
             connection.abort("given up")
             # cancelled by our own close(), not by the caller
@@ -164,12 +164,13 @@ class TcpTransport:
 
     async def _open(self, connection: _Connection, wanted: Address) -> None:
         sock = await self._reach(wanted)
-        await asyncio.get_running_loop().create_connection(
+        handing_over = asyncio.get_running_loop().create_connection(
             lambda: connection,
             sock=sock,  # its owner from here on, also when cancelled
             ssl=self._client_ssl,
             server_hostname=wanted.host if self._client_ssl else None,
         )
+        await _hand_over(sock, handing_over, briefly=self._client_ssl is None)
 
     async def _reach(self, wanted: Address) -> socket.socket:
         # Not asyncio's happy eyeballs: when cancelled, they forget the socket that has just won.
@@ -206,13 +207,14 @@ class TcpTransport:
         welcome.add_done_callback(self._handshakes.discard)
 
     async def _take_in(self, sock: socket.socket, connection: _Connection) -> None:
+        handing_over = asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection,
+            sock,
+            ssl=self._server_ssl,
+            ssl_handshake_timeout=self._timeout_s if self._server_ssl else None,
+        )
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                sock,
-                ssl=self._server_ssl,
-                ssl_handshake_timeout=self._timeout_s if self._server_ssl else None,
-            )
+            await _hand_over(sock, handing_over, briefly=self._server_ssl is None)
         except OSError:  # reset already; or no TLS, or not in time: the host never hears of it
             connection.abort("no TLS")
         except BaseException:
@@ -233,7 +235,7 @@ class _Listener:
         self, home: TcpTransport, accept: HandlerFactory, sock: socket.socket, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._home, self._accept, self._sock, self._loop = home, accept, sock, loop
-        self._address = _address_of(sock.getsockname())
+        self._address = address_of(sock.getsockname())
         self._pause: asyncio.TimerHandle | None = None  # until when we do not accept
         self._closed = False
         home._listeners.add(self)
@@ -353,17 +355,16 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio, with TLS after the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # by its duties: uvloop has classes of its own
         self._home._connections.add(self)
         if self._guard.over or self._closing or self._home._closed:
-            transport.abort()
+            self._transport.abort()
             return
-        transport.set_write_buffer_limits(high=WRITE_BYTES)
+        self._transport.set_write_buffer_limits(high=WRITE_BYTES)
         place = transport.get_extra_info("peername")
         if place:
-            self._peer = str(_address_of(place))
-        _watch_for_death(transport.get_extra_info("socket"))
+            self._peer = str(address_of(place))
+        watch_for_death(transport.get_extra_info("socket"))
         if not self._guard.made(self):
             self.abort("the handler failed")
 
@@ -398,7 +399,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._home._connections.discard(self)
         if not self.gone.done():
             self.gone.set_result(None)
-        self._guard.lost(self._reason or (_why(exc) if exc is not None else "closed by peer"))
+        self._guard.lost(self._reason or (why(exc) if exc is not None else "closed by peer"))
 
     # -- within
 
@@ -441,54 +442,35 @@ class _Connection(asyncio.BufferedProtocol):
         self._queue, self._queued_bytes = [], 0
 
 
-def _listening_socket(family: int, kind: int, protocol: int, place: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":  # elsewhere it would let two processes have one port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(place)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+async def _hand_over(
+    sock: socket.socket, handing_over: Coroutine[Any, Any, tuple[asyncio.BaseTransport, object]], *, briefly: bool
+) -> None:
+    """
+    Have the loop take *sock* over, and be cancelled only then.
 
-
-def _watch_for_death(sock: socket.socket | None) -> None:
-    """Have the operating system notice a silent peer in about `DEAD_AFTER_S`, as far as it can."""
-    if sock is None:
+    *Briefly* it takes a turn or two; with TLS it is as long as the handshake, which has to be cancelled. asyncio gives
+    the socket up when it is interrupted, or when the connection is closed meanwhile. uvloop closes the descriptor and
+    leaves its number with the socket, which would close somebody else's in the end.
+    """
+    if not briefly:
+        await handing_over
         return
-    options = [(socket.SOL_SOCKET, "SO_KEEPALIVE", 1)]
-    options += [(socket.IPPROTO_TCP, "TCP_KEEPIDLE", DEAD_AFTER_S // 2)]
-    options += [(socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5), (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3)]
-    options += [(socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", DEAD_AFTER_S * 1000)]
-    for level, name, value in options:
-        option = getattr(socket, name, None)  # not every system has them all
-        if option is not None:
-            try:
-                sock.setsockopt(level, option, value)
-            except OSError:  # the peer is gone already: connection_lost will say so
-                return
+    task = asyncio.get_running_loop().create_task(handing_over)
+    task.add_done_callback(functools.partial(_forget_if_closed, sock))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
-def _address_of(place: tuple[object, ...]) -> Address:
-    return Address(str(place[0]), int(str(place[1])))
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno and error.errno > 0 and not isinstance(error, ssl.SSLError):
-        return os.strerror(error.errno)  # asyncio's own text names the call that failed
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _told(error: OSError, what: str) -> OSError:
-    """The same kind of error with a text for people."""
-    if isinstance(error, (ssl.SSLError, socket.gaierror)) or not error.errno:
-        return OSError(f"{what}: {_why(error)}")
-    return OSError(error.errno, f"{what}: {_why(error)}")
+def _forget_if_closed(sock: socket.socket, task: asyncio.Task[tuple[asyncio.BaseTransport, object]]) -> None:
+    """After *task* has handed *sock* over: leave its descriptor to uvloop, which is closing it."""
+    if task.cancelled() or task.exception() is not None:
+        return
+    transport, _ = task.result()
+    if transport.is_closing() and not isinstance(transport, asyncio.Transport):
+        sock.detach()
 
 
 def _is_being_cancelled() -> bool:

@@ -77,9 +77,9 @@ def test_the_core_depends_on_four_packages():
 
 
 def test_third_party_imports_of_the_core_are_those_four():
-    """Only the extras' own parts import more: the command line and the test kit; zstandard is optional where it is used."""
+    """Only the extras' own parts import more: the command line and the test kit; the others are optional where they are."""
     allowed = {
-        "cli": {"cyclopts", "rich"},
+        "cli": {"cyclopts", "rich", "uvloop"},
         "__main__": {"cyclopts", "rich"},
         "testing": {"hypothesis", "pytest"},
         "wire": {"zstandard"},

@@ -38,7 +38,7 @@ def modules_after(program: str) -> set[str]:
 def test_importing_mmrepl_is_light():
     """``import mmrepl`` loads no extra, no event loop, no database and none of the package's hosts: names come when used."""
     loaded = modules_after("import mmrepl")
-    heavy = {"hypothesis", "pytest", "rich", "cyclopts", "asyncio", "sqlite3", "socket", "ssl", "zstandard"}
+    heavy = {"hypothesis", "pytest", "rich", "cyclopts", "asyncio", "sqlite3", "socket", "ssl", "zstandard", "uvloop"}
     assert not loaded & heavy
     assert not {name for name in loaded if name.startswith(("mmrepl.runtime", "mmrepl.storage", "mmrepl.transport"))}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import pytest
+import uvloop
 
 from mmrepl.testing import transport_kit
 from mmrepl.testing import transport_suite as conformance
@@ -66,6 +68,15 @@ KITS = {
 async def test_conformance(kit, case, request):
     """Each fact of the suite holds for each transport."""
     await conformance.run(KITS[kit](request), case)
+
+
+@pytest.mark.parametrize("case", conformance.CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("kit", ["tcp", "tls"])
+def test_conformance_on_uvloop(kit, case, request):
+    """Whoever runs the program's loop may have chosen another one than asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(conformance.run(KITS[kit](request), case))
+    gc.collect()  # a socket that was forgotten is a ResourceWarning, which is an error
 
 
 class TestAsUsersRunIt(conformance.TransportSuite):

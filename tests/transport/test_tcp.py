@@ -18,7 +18,7 @@ import pytest
 
 from mmrepl.errors import ClosedError, FrameError, UsageError
 from mmrepl.testing.transport_kit import Accepting, Recorder, eventually
-from mmrepl.transport import tcp
+from mmrepl.transport import sockets, tcp
 from mmrepl.transport.tcp import TcpTransport
 from mmrepl.wire.framing import FrameReader, encode_frame
 from tests.transport.raw import raw_client
@@ -219,7 +219,7 @@ async def test_half_open_connections_are_watched_by_the_operating_system(transpo
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == tcp.DEAD_AFTER_S * 1000
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == sockets.DEAD_AFTER_S * 1000
 
 
 # -- back-pressure and coalescing
