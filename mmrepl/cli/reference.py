@@ -78,6 +78,8 @@ def _options(arguments: Iterable[Argument]) -> str:
     for argument in arguments:
         text = (argument.parameter.help or "").replace("|", "\\|")
         default = argument.field_info.default
+        if isinstance(default, tuple):
+            default = " ".join(map(str, default))
         if default not in {inspect.Parameter.empty, None, False, ""} and isinstance(default, str | int | float | Path):
             text += f" Default: `{default}`."
         if argument.parameter.env_var:
@@ -99,9 +101,15 @@ def _form(argument: Argument) -> str:
         return ""
     if get_origin(kind) is list:
         kind = get_args(kind)[0]
+    if get_origin(kind) is tuple:
+        return "".join(map(_word, get_args(kind)))
     choices = get_args(kind)
     if choices:
         return " " + "\\|".join(map(str, choices))
+    return _word(kind)
+
+
+def _word(kind: Any) -> str:
     return {int: " NUMBER", float: " SECONDS", Path: " FILE"}.get(kind, " TEXT")
 
 

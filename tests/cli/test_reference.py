@@ -30,4 +30,6 @@ def test_every_command_and_option_is_told():
             assert row.removesuffix("|").rstrip().endswith("."), row
     assert "`--durability sync\\|batch\\|none`" in text
     assert "`--insecure`" in text
+    assert "`--election-ms NUMBER NUMBER`" in text
+    assert "<class" not in text
     assert text.count("`--password-file FILE`") == 2  # serve's own, and that of the commands that ask
