@@ -5,8 +5,8 @@ Three durable nodes of a single-master cluster over loopback TCP, each in a proc
 the process that leads, as an application does that embeds a node. **multi-master** is the same with ``mmrepl.Node`` and
 ``acks="majority"``. **etcd** is Debian's etcd-server, three members, driven over its HTTP gateway by as many keep-alive
 connections as there are writes under way, from one Python process on asyncio; *client port* is ours driven in that same
-way, by that many connections, so that the two stand beside each other as servers do. **PySyncObj** runs in three
-processes too, and writes nothing to disk.
+way, by that many connections, so that the two stand beside each other as servers do. *uvloop* is the first of these
+with all three nodes on that event loop. **PySyncObj** runs in three processes too, and writes nothing to disk.
 
 Every side writes the same records.
 """
@@ -81,9 +81,9 @@ def percentiles(delays_ns: list[int]) -> Reading:
 class Remote:
     """A process of `elected_process` at the other end of two pipes."""
 
-    def __init__(self, kind: str, **options: Any) -> None:
+    def __init__(self, kind: str, *, loop: str = "asyncio", **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.elected_process", kind, json.dumps(options)],
+            [sys.executable, "-m", "benchmarks.elected_process", loop, kind, json.dumps(options)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -145,6 +145,8 @@ def puts(kind: str, directory: str, counts: Mapping[str, int], **options: Any) -
     """Writes made within the process that takes them."""
     if kind == "pysyncobj" and importlib.util.find_spec("pysyncobj") is None:
         raise Unavailable("pysyncobj is not installed (pip install pysyncobj)")
+    if options.get("loop") == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise Unavailable("uvloop is not installed (pip install uvloop)")
     with cluster(kind, directory, **options) as remotes:
         writer = leader_of(remotes)
         writer.ask("puts", 64, 200)  # warm
@@ -353,6 +355,7 @@ def quorum_put(session: Session) -> Iterator[Row]:
     sides = {
         "ours": session.side("elected:puts", kind="ours", **where),
         "client port": session.side("elected:over_the_port", **where),
+        "uvloop": session.side("elected:puts", kind="ours", loop="uvloop", **where),
         "etcd": session.side("elected:etcd", **where),
         "multi-master": session.side("elected:puts", kind="multi", **where),
         "PySyncObj": session.side("elected:puts", kind="pysyncobj", **(where | {"counts": few})),
@@ -363,6 +366,7 @@ def quorum_put(session: Session) -> Iterator[Row]:
         target = {1: Target(1.5), 64: None, 256: Target(4)}[flight]
         note = _delays(found, flight)
         yield row(name, found, metric, "puts/s", "etcd", target, note=note)
+        yield row(f"{name}, on uvloop", found, metric, "puts/s", "etcd", target, ours="uvloop")
         yield row(f"{name}, client port", found, metric, "puts/s", "etcd", ours="client port")
         yield row(name, found, metric, "puts/s", "multi-master")
         yield row(name, found, metric, "puts/s", "PySyncObj", note=AS_IT_IS)

@@ -1,5 +1,5 @@
 """
-One node of `benchmarks.elected` in a process of its own: ``python -m benchmarks.elected_process KIND OPTIONS``.
+One node of `benchmarks.elected` in a process of its own: ``python -m benchmarks.elected_process LOOP KIND OPTIONS``.
 
 Commands come as lines of JSON on stdin, ``[VERB, ARGUMENT...]``; each is answered by a line on stdout. Values say when
 they were put by the monotonic clock, which the processes of a machine share.
@@ -201,7 +201,7 @@ KINDS: dict[str, Any] = {"ours": Ours, "multi": Multi, "pysyncobj": PySyncObj}
 
 async def main() -> None:
     """Obey until stdin ends."""
-    node = KINDS[sys.argv[1]](**json.loads(sys.argv[2]))
+    node = KINDS[sys.argv[2]](**json.loads(sys.argv[3]))
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -216,5 +216,15 @@ async def main() -> None:
         sys.stdout.flush()
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that was asked for."""
+    if sys.argv[1] == "asyncio":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

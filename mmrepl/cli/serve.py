@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -49,7 +50,8 @@ class OneWriter:
         Flag, Parameter(group=SINGLE, help="Manual failover: make this node the first primary of a new cluster.")
     ] = False
     election_ms: Annotated[
-        tuple[int, int], Parameter(group=SINGLE, help="How long, at least and at most, to wait for the leader.")
+        tuple[int, int],
+        Parameter(group=SINGLE, negative="", help="How long, at least and at most, to wait for the leader."),
     ] = (1_000, 2_000)
 
     @property
@@ -131,6 +133,9 @@ def serve(
         int | None, Parameter(help="The log is cut when its keys and values take more bytes than that.")
     ] = None,
     log_age: Annotated[float | None, Parameter(help="What is older than so many seconds is cut from the log.")] = None,
+    loop: Annotated[
+        Literal["asyncio", "uvloop"], Parameter(help="The event loop; uvloop, an extra, is the quicker one.")
+    ] = "asyncio",
     until_eof: Annotated[
         Flag, Parameter(help="Stop as well when standard input, a pipe, ends: so a child ends with its parent.")
     ] = False,
@@ -165,6 +170,7 @@ def serve(
     kept = LogPolicy(
         operations=log_operations, bytes=log_bytes, age_ms=None if log_age is None else int(log_age * 1000)
     )
+    new_loop = _loop_factory(loop)
     secret, password = secret_of(secret_file), password_of(password_file)
     transport = encryption.transport(secured=secret is not None, insecure=insecure)
     if not insecure:
@@ -180,7 +186,8 @@ def serve(
             durability=durability, secret=secret, client_password=password, insecure=insecure, compression=compress,
             options=options, transport=transport,
         )  # fmt: skip
-        return asyncio.run(_serve(single, Narrator(json=answer.json), until_eof=until_eof))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(_serve(single, Narrator(json=answer.json), until_eof=until_eof))
     node = Node(
         name,
         path,
@@ -200,7 +207,19 @@ def serve(
         transport=transport,
     )
     narrator = Narrator(json=answer.json)
-    return asyncio.run(_serve(node, narrator, until_eof=until_eof))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_serve(node, narrator, until_eof=until_eof))
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop called *name*. Raises UsageError."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        raise UsageError('--loop uvloop needs uvloop: pip install "mmrepl[uvloop]"') from None
+    return uvloop.new_event_loop
 
 
 async def _serve(node: Node | SingleMasterNode, narrator: Narrator, *, until_eof: bool) -> Exit:

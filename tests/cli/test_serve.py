@@ -26,10 +26,11 @@ def events(ran, first):
     return [first["event"], *(event["event"] for event in ran.lines)]
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_told_to_stop(process, tmp_path, number):
+def test_it_serves_until_told_to_stop(process, tmp_path, number, loop):
     """It tells its ports, answers, stops cleanly at a signal with 0, and the file is in order."""
-    node = process("serve", "paris", *PORTS, "--path", "paris.db", "--json")
+    node = process("serve", "paris", *PORTS, "--path", "paris.db", "--json", "--loop", loop)
     started = node.line()
     assert (started["event"], started["name"]) == ("started", "paris")
     with Remote(Reach(node=started["client"])) as remote:
