@@ -131,6 +131,25 @@ def test_the_votes_of_a_lost_election_are_not_counted_among_fewer_members():
     assert bench["a"].core.tenure is None
 
 
+def test_who_has_fallen_silent_gets_no_vote_yet():
+    """A learner that looked caught up, and says nothing any more, would as a voter keep the rest from going on."""
+    bench = Bench("a")
+    leader = bench.elect("a")
+    bench.add("d")
+    bench.run(500)
+    change(bench, learners=("d",))
+    assert leader.core.tenure.progress["d"].live
+    bench.filter = lambda source, _target, _message: source != "d"
+    change(bench, add=("d",))
+    assert leader.core.history.current.voters == ("a",)
+    token = leader.put("k", 1)
+    bench.run(100)
+    assert isinstance(leader.answer(token), Answered)
+    bench.filter = None
+    bench.run(10_000)
+    assert set(voters(bench).values()) == {("a", "d")}
+
+
 def test_a_learner_does_not_count():
     """A learner's confirmation commits nothing, and it does not campaign."""
     bench = Bench("abc")
