@@ -33,7 +33,7 @@ def nothing_left_running() -> Iterator[None]:
 
 
 def _children() -> frozenset[str]:
-    """Our child processes as ``pid command``, where the system tells; multiprocessing's own helpers left out."""
+    """Our child processes as ``pid command``, where the system tells."""
     found = set()
     for listing in Path("/proc/self/task").glob("*/children"):
         try:
@@ -45,6 +45,5 @@ def _children() -> frozenset[str]:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if "multiprocessing" not in command:
-                found.add(f"{pid} {command.strip()}")
+            found.add(f"{pid} {command.strip()}")
     return frozenset(found)

@@ -16,7 +16,8 @@ from time import perf_counter
 from attrs import define, field
 
 from mmrepl.sim.catalogue import Level
-from mmrepl.sim.kinds import Judged, Kind, World, kind_of
+from mmrepl.sim.job import Job
+from mmrepl.sim.kinds import Judged, Kind, Mode, World, kind_named, kind_of
 from mmrepl.sim.mix import Options
 from mmrepl.sim.workers import spread, tidied_up_afterwards
 
@@ -114,9 +115,11 @@ def guarded(seed: int, options: World) -> Judged:
         return kind_of(options).judge(seed, options)
 
 
-def judged(task: tuple[int, World]) -> Judged:
-    """`guarded`, for `mmrepl.sim.workers`."""
-    return guarded(*task)
+def judging(mode: Mode) -> Job[tuple[int, World], Judged]:
+    """`guarded`, as a job, for worlds of one kind."""
+    kind = kind_named(mode)
+    task = tuple[int, kind.fixed]  # type: ignore[name-defined]
+    return Job(f"{__name__}:judging", mode, lambda task: guarded(*task), task, kind.judged)
 
 
 def died(task: tuple[int, World]) -> Judged:
@@ -139,7 +142,9 @@ def run_batch(
     batch = Batch(options if options is not None else Options())
     begun = perf_counter()
     tasks = deque((seed, batch.options) for seed in seeds)
-    with closing(spread(tasks, judged, died, processes if processes is not None else cores())) as outcomes:
+    with closing(
+        spread(tasks, judging(batch.kind.mode), died, processes if processes is not None else cores())
+    ) as outcomes:
         for outcome in outcomes:
             batch.add(outcome)
             if progress is not None:

@@ -11,15 +11,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from statistics import median
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
 from mmrepl.sim.batch import cores
 from mmrepl.sim.hunt import Hunt, hunt
-from mmrepl.sim.kinds import World, kind_of
+from mmrepl.sim.job import Job
+from mmrepl.sim.kinds import Mode, World, kind_named, kind_of
 from mmrepl.sim.mix import Options
 from mmrepl.sim.rules import Violation
 from mmrepl.sim.workers import spread
+
+W = TypeVar("W")
 
 CHUNK = 20
 """Seeds of one task."""
@@ -29,13 +33,13 @@ MEDIAN_MAX = 100
 
 
 @frozen
-class Stretch:
+class Stretch(Generic[W]):
     """Some seeds against one defect: *count* of them from *first* on."""
 
     defect: str
     first: int
     count: int
-    options: World
+    options: W
 
 
 @frozen
@@ -70,7 +74,7 @@ class Campaign:
         """How many seeds have been run against a defect."""
         return self._done.get(name, 0)
 
-    def next(self, name: str) -> Stretch | None:
+    def next(self, name: str) -> Stretch[Any] | None:
         """What is to be done next about a defect; None when it is found, or was not in all seeds."""
         done = self.seeds(name)
         if name in self.found or done >= self.limit:
@@ -98,14 +102,19 @@ class Campaign:
         return self.is_over and not self.missed and self.median <= MEDIAN_MAX
 
 
-def search(stretch: Stretch) -> Searched:
+def searching(mode: Mode) -> Job[Stretch[Any], Searched]:
+    """`search`, as a job, in worlds of one kind."""
+    return Job(f"{__name__}:searching", mode, search, Stretch[kind_named(mode).fixed], Searched)  # type: ignore[misc]
+
+
+def search(stretch: Stretch[Any]) -> Searched:
     """Run a stretch."""
     seeds = range(stretch.first, stretch.first + stretch.count)
     done = hunt(kind_of(stretch.options).defects()[stretch.defect], seeds, stretch.options)
     return Searched(stretch.defect, stretch.first, done.seeds, done.found)
 
 
-def _died(stretch: Stretch) -> Searched:
+def _died(stretch: Stretch[Any]) -> Searched:
     return Searched(stretch.defect, stretch.first, 1, (Violation("died", "the process that ran it died"),))
 
 
@@ -130,7 +139,9 @@ def run_campaign(
     for searched in before:
         campaign.add(searched)
     tasks = deque(stretch for name in chosen if (stretch := campaign.next(name)) is not None)
-    with closing(spread(tasks, search, _died, processes if processes is not None else cores(), ahead=1)) as results:
+    with closing(
+        spread(tasks, searching(kind_of(options).mode), _died, processes if processes is not None else cores(), ahead=1)
+    ) as results:
         for searched in results:
             campaign.add(searched)
             following = campaign.next(searched.defect)

@@ -84,6 +84,8 @@ class Kind:
     """One kind of worlds."""
 
     mode: Mode
+    fixed: type[Any]  # the class of what somebody fixed
+    judged: type[Any]  # and that of what comes of a seed
     options: Callable[..., Any]  # makes what is fixed, of its fields by name
     draw: Callable[[int, Any], Mix]
     judge: Callable[[int, Any], Judged]  # what a core raises is a violation as well
@@ -132,8 +134,8 @@ def _multi_command(seed: int, options: Options) -> str:
 
 
 MULTI = Kind(
-    "multi", Options, draw, lambda seed, options: Run(seed, options).go(guarded=True), tell, _multi_command,
-    _multi_outcome, _multi_defects, {**FAULTS, **RARE}, ROWS, SETTLED,
+    "multi", Options, Outcome, Options, draw, lambda seed, options: Run(seed, options).go(guarded=True), tell,
+    _multi_command, _multi_outcome, _multi_defects, {**FAULTS, **RARE}, ROWS, SETTLED,
 )  # fmt: skip
 
 
@@ -143,10 +145,11 @@ def kind_named(mode: Mode) -> Kind:
     if mode == "multi":
         return MULTI
     from mmrepl.sim.single_master import kind
+    from mmrepl.sim.single_master.run import LogOptions, LogOutcome
 
     return Kind(
-        mode, kind.options_of(mode), kind.draw, kind.judge, kind.tell, kind.command, kind.outcome,
-        lambda: kind.defects(mode), kind.FAULTS_HERE, kind.rows(mode), LED,
+        mode, LogOptions, LogOutcome, kind.options_of(mode), kind.draw, kind.judge, kind.tell, kind.command,
+        kind.outcome, lambda: kind.defects(mode), kind.FAULTS_HERE, kind.rows(mode), LED,
     )  # fmt: skip
 
 

@@ -4,21 +4,27 @@ Work for all cores: tasks go out to processes of our own, one by one, and result
 A pool that can be left at once. When whoever reads the results stops, by Ctrl-C too, the processes are ended in the
 middle of what they do: a task is a function of its arguments, and can be done again. A process that dies by itself
 costs its task, which is told as lost, and is replaced.
+
+The processes are programs of their own, not forked, and import nothing of who starts them but what the job names.
 """
 
 from __future__ import annotations
 
 import gc
-import signal
+import os
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Generic, TypeVar
 
 from attrs import define, field
+
+from mmrepl.sim.job import Job, read, write
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,43 +33,41 @@ VERY_MANY = 500_000
 """Objects: a seed of usual size makes some twenty thousand that are not gone again at once."""
 
 
-def spread(
-    tasks: deque[T], work: Callable[[T], R], lost: Callable[[T], R], processes: int, *, ahead: int = 2
-) -> Generator[R]:
+def spread(tasks: deque[T], job: Job[T, R], lost: Callable[[T], R], processes: int, *, ahead: int = 2) -> Generator[R]:
     """
     Do all *tasks*, at *processes* 1 here, else in so many processes; yields what came of each, in any order.
 
-    Whoever reads may add tasks. *work* must be a function of a module. *lost* makes a result of a task whose process
-    died. A process is given *ahead* tasks at a time, so that it need not wait. When the iterator is
-    closed, the processes are ended.
+    Whoever reads may add tasks. *lost* makes a result of a task whose process died. A process is given *ahead* tasks
+    at a time, so that it need not wait. When the iterator is closed, the processes are ended.
     """
     if processes <= 1:
         while tasks:
-            yield work(tasks.popleft())
+            yield job.do(tasks.popleft())
         return
-    workers = [_Worker(work) for _ in range(min(processes, max(1, len(tasks))))]
+    back: SimpleQueue[tuple[_Worker[T, R], bytes | None]] = SimpleQueue()
+    workers = [_Worker(job, back) for _ in range(min(processes, max(1, len(tasks))))]
     try:
         while True:
+            if tasks and not workers:
+                workers.append(_Worker(job, back))
             for _ in range(ahead):
                 for worker in workers:
                     if tasks and len(worker.under_way) < ahead:
                         worker.give(tasks.popleft())
-            busy = {worker.pipe: worker for worker in workers if worker.under_way}
-            if not busy:
+            if not any(worker.under_way for worker in workers):
                 return
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
-                try:
-                    result: R = worker.pipe.recv()
-                except (EOFError, OSError):
-                    first = worker.under_way.popleft()
-                    tasks.extendleft(reversed(worker.under_way))
-                    worker.end()
-                    workers[workers.index(worker)] = _Worker(work)
-                    yield lost(first)
-                else:
-                    worker.under_way.popleft()
-                    yield result
+            worker, body = back.get()
+            if body is not None:
+                worker.under_way.popleft()
+                yield job.result_of(body)
+                continue
+            worker.end()
+            workers.remove(worker)
+            if worker.under_way:
+                first = worker.under_way.popleft()
+                tasks.extendleft(reversed(worker.under_way))
+                workers.append(_Worker(job, back))
+                yield lost(first)
     finally:
         for worker in workers:
             worker.end()
@@ -71,47 +75,49 @@ def spread(
 
 @define(eq=False)
 class _Worker(Generic[T, R]):
-    """A process, and what it was given."""
+    """A process, and what it was given. What it says goes to *back*, None when it has died."""
 
-    _work: Callable[[T], R]
+    _job: Job[T, R]
+    _back: SimpleQueue[tuple[_Worker[T, R], bytes | None]]
     under_way: deque[T] = field(factory=deque)
-    pipe: Connection = field(init=False)
-    _process: SpawnProcess = field(init=False)
+    _process: subprocess.Popen[bytes] = field(init=False)
+    _listener: Thread = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        with _sheltered():
-            self._process.start()
-        theirs.close()
+        program = [sys.executable, *["-O"] * sys.flags.optimize, "-m", "mmrepl.sim.worker"]
+        self._process = subprocess.Popen(  # noqa: S603 — ourselves, with words of our own
+            [*program, self._job.maker, self._job.word],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+            start_new_session=True,  # Ctrl-C is for whoever started it
+        )
+        self._listener = Thread(target=self._listen, name="mmrepl-worker", daemon=True)
+        self._listener.start()
 
     def give(self, task: T) -> None:
-        """One more task; if the process has died, that is seen when its result is asked for."""
+        """One more task; if the process has died, that is seen when its result is waited for."""
         self.under_way.append(task)
-        try:
-            self.pipe.send(task)
-        except OSError:
-            return
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            write(self._process.stdin, task)
 
     def end(self) -> None:
         """End the process at once. Idempotent."""
         self._process.kill()
-        self._process.join()
-        self.pipe.close()
+        self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(OSError):  # a task that nobody reads any more
+                pipe.close()
 
-
-@contextmanager
-def _sheltered() -> Iterator[None]:
-    """What is started meanwhile is born deaf to Ctrl-C, also before it can say so itself."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def _listen(self) -> None:
+        """In a thread of its own: not all systems can wait for several pipes at once."""
+        assert self._process.stdout is not None
+        while (body := read(self._process.stdout)) is not None:
+            self._back.put((self, body))
+        self._back.put((self, None))
 
 
 @contextmanager
@@ -130,12 +136,3 @@ def tidied_up_afterwards() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.collect(0)
-
-
-def _serve(pipe: Connection, work: Callable[[T], R]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us
-    try:
-        while True:
-            pipe.send(work(pipe.recv()))
-    except (EOFError, OSError):
-        return

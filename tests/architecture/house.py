@@ -81,8 +81,10 @@ IN_MEMORY = frozenset({"io.BytesIO", "io.StringIO"})  # buffers; the rest of io 
 # Builtins by which it does the same without an import. `hash` differs from process to process (law L12).
 OUTSIDE_BUILTINS = frozenset({"breakpoint", "hash", "input", "open", "print"})
 
-# What turns bytes into code.
-CODE_FROM_BYTES = frozenset({"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"})
+# What turns bytes into code. (The pipes and pools of multiprocessing carry pickles.)
+CODE_FROM_BYTES = frozenset(
+    {"cloudpickle", "dill", "jsonpickle", "marshal", "multiprocessing", "pickle", "shelve", "yaml"}
+)
 CODE_FROM_TEXT = frozenset({"__import__", "compile", "eval", "exec"})
 
 LINES_MAX = 520

@@ -189,6 +189,7 @@ def test_a_hash_method_may_hash():
         "import pickle",
         "from marshal import loads",
         "import shelve as s",
+        "from multiprocessing import Pipe",
         "def f():\n    import yaml",
         "eval('1')",
         "exec('x = 1')",
