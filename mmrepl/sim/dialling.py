@@ -54,16 +54,16 @@ class Dialler:
                     dial = self.dials[address] = self._dial()
                 if not dial.busy and now >= dial.not_before_ms:
                     dial.busy = True
-                    stage.network.dial(node.name, address, partial(self._failed, life, address))
+                    stage.network.dial(node.name, address, partial(self.failed, life, address))
         stage.world.after(LOOK_MS, self.look, life)
 
-    def _dial(self) -> Dial:
-        limits = self._node.running.limits
-        return Dial(Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._node._rng))
-
-    def _failed(self, life: int, address: str, why: str) -> None:
-        del why
+    def failed(self, life: int, address: str, _why: str = "") -> None:
+        """What was dialled in that life of the node is not there, or not any more: it may be dialled again, later."""
         dial = self.dials.get(address)
         if life == self._node.life and dial is not None:
             dial.busy = False
             dial.not_before_ms = self._node.stage.world.now_ms + dial.backoff.next_ms()
+
+    def _dial(self) -> Dial:
+        limits = self._node.running.limits
+        return Dial(Backoff(limits.reconnect_ms_min, limits.reconnect_ms_max, self._node._rng))

@@ -296,7 +296,10 @@ class SimHost(ABC, Generic[CoreT]):
         if self._defer(self.opened, link, dialled):
             return
         core = self.core
-        if core is None or not self.stage.network.is_open(link):
+        if core is None:
+            return
+        if not self.stage.network.is_open(link):  # it came and went while we stood still
+            self._dialler.failed(self.life, dialled)
             return
         if dialled:
             dial = self._dialler.dials.get(dialled)
@@ -383,10 +386,10 @@ class SimHost(ABC, Generic[CoreT]):
     def _forget_link(self, link: int) -> bool:
         self._readers.pop(link, None)
         self._congested.discard(link)
-        for dial in self._dialler.dials.values():
+        for address, dial in self._dialler.dials.items():
             if dial.link == link:
-                dial.busy, dial.link = False, None
-                dial.not_before_ms = self.stage.world.now_ms + dial.backoff.next_ms()
+                dial.link = None
+                self._dialler.failed(self.life, address)
         return self._links.pop(link, None) is not None
 
     # -- time

@@ -50,6 +50,7 @@ STORIES = {
     ("manual", 3018049): "a late snapshot took from a replica what it had confirmed, for its log began later",
     ("manual", 3018643): "all did not mean those who were about to lose their votes, and did not know it yet",
     ("manual", 72): "what a wiped member's predecessor had confirmed was counted for the one that came back",
+    ("manual", 4012110): "world: what came and went while a node stood still was never dialled again by it",
 }
 
 
