@@ -15,6 +15,7 @@ from mmrepl.single_master.status import MemberNow
 
 if TYPE_CHECKING:
     from mmrepl.runtime.single_master_node import SingleMasterNode
+    from mmrepl.single_master.core import SingleMaster
 
 
 def single_master_members(node: SingleMasterNode) -> list[dict[str, Any]]:
@@ -87,12 +88,24 @@ def single_master_status(node: SingleMasterNode) -> dict[str, Any]:
             "waiting": 0 if driver is None else len(driver.doorstep),
             "turned_away": 0 if driver is None else driver.doorstep.turned_away_count,
         },
-        "warnings": [
-            f"branch {branch.id} holds {branch.writes} writes that the cluster has not: merge it or drop it"
-            for branch in core.branches()
-        ],
+        "warnings": _warnings(core),
         "complaints": list(core.complaints),
     }
+
+
+def _warnings(core: SingleMaster) -> list[str]:
+    """What somebody should do something about."""
+    warnings = [
+        f"branch {branch.id} holds {branch.writes} writes that the cluster has not: merge it or drop it"
+        for branch in core.branches()
+    ]
+    if core.unkept is not None:
+        first, last = core.unkept
+        warnings.append(
+            f"entries {first} to {last} were cut off the log for want of room (log_bytes) before a majority was seen to"
+            " hold them: if another primary is promoted now, they will be in no branch. Let the replicas catch up first"
+        )
+    return warnings
 
 
 def branch_row(branch: BranchInfo) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class LogKeeper:
         self.stamp = max([self.state.stamp, *(entry.stamp for entry in self.pending)])  # the highest in the log
         self.session_bounds = msgspec.msgpack.encode(SessionBounds(options.sessions_max, options.session_ms))
         self.events: list[object] = []
+        self.unkept: tuple[int, int] | None = None  # see `_note_unkept`
 
     @property
     def last(self) -> int:
@@ -218,6 +219,7 @@ class LogKeeper:
         self.state = state
         self.pending.clear()
         self.log.restart(head.index, head.term)
+        self.unkept = None
         self.committed = self.applied = head.index
         self.feed.restart(head.index)
         self.stamp = max(self.stamp, state.stamp)
@@ -235,6 +237,8 @@ class LogKeeper:
     def upkeep(self) -> None:
         """Write a checkpoint and cut the log, when it is longer or larger than wanted, or go on with that."""
         log, options = self.log, self.options
+        if self.unkept is not None and self._lasting() >= self.unkept[1]:
+            self.unkept = None
         if self.journal.is_rewriting:
             self.journal.go_on()
             self._after_cut()
@@ -251,6 +255,7 @@ class LogKeeper:
             start = min(start, self._lasting())
         if start - log.start < max(1, (log.last - log.start) // 4):
             return
+        self._note_unkept(start)
         members_index, members = self.history.at(self.applied)
         head = head_of(self.state, self.applied, log.term_at(self.applied), members_index, members)
         self.journal.save(self.state, head, start, self.limits)
@@ -261,6 +266,17 @@ class LogKeeper:
         self.history.compact(min(log.start, self.applied))
         self.state.forget_deletions(log.start)
         self.feed.cut(log.start)
+
+    def _note_unkept(self, start: int) -> None:
+        """
+        The log is cut, up to *start*, for want of room: remember what might have become a branch, to say so in status.
+
+        That is, first and last of the entries that are in no branch if another one is promoted before a majority was
+        seen to hold them. Forgotten when it was, and with the process.
+        """
+        if self.options.failover is Failover.MANUAL and start > (lasting := self._lasting()):
+            first = lasting + 1 if self.unkept is None else min(lasting + 1, self.unkept[0])
+            self.unkept = (first, start)
 
     def _lasting(self) -> int:
         """

@@ -193,6 +193,21 @@ async def test_promotion_of_whoever_cannot_know_is_refused():
             await lima.promote()
 
 
+async def test_status_warns_of_what_would_be_in_no_branch():
+    """A primary that was left alone has cut off its log what nobody else holds."""
+    small = {"log_entries": 10, "log_margin": 2, "log_bytes": 300}
+    async with Three(failover="manual", ack="async", options=small) as three:
+        paris = await three.leader()
+        assert paris.status()["warnings"] == []
+        await three.nodes["tokyo"].close()
+        await three.nodes["lima"].close()
+        for number in range(200):
+            await paris.put("k", number)
+        [warning] = paris.status()["warnings"]
+        first, last = paris.core.unkept
+        assert warning.startswith(f"entries {first} to {last} were cut off the log")
+
+
 async def test_a_conditional_write_happens_only_where_nothing_came_between():
     """``expect`` is the index at which the key was last written."""
     async with Three() as three:

@@ -320,6 +320,24 @@ def test_a_log_that_was_cut_beyond_the_new_primarys_confirms_nothing():
     assert bench["a"].value("k") == "new"
 
 
+def test_what_is_cut_off_before_others_hold_it_is_told():
+    """A primary alone keeps what may become a branch, up to four times its bytes; what goes then does not go in silence."""
+    bench = manual(log_entries=10, log_margin=2, log_bytes=300)
+    primary = bench["a"]
+    bench.partition("a", "bc")
+    for value in range(200):
+        bench["a"].put("k", value, ack="async")
+        bench.run(10)
+        log = primary.core.log
+        kept, told = primary.core.tenure.held, primary.core.unkept
+        assert told is None if log.start <= kept else told == (kept + 1, log.start)
+    assert primary.core.unkept is not None
+    bench.heal()
+    bench.run(3_000)
+    assert primary.core.tenure.held == primary.core.log.last
+    assert primary.core.unkept is None
+
+
 def test_a_replica_that_has_applied_others_serves_no_read_from_them():
     """Having applied far enough is not enough: the logs have to be seen to agree that far."""
     bench = manual()
