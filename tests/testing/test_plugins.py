@@ -115,8 +115,8 @@ def test_hypothesis_draws_public_types_by_name(installed, tmp_path):
         import warnings
         warnings.simplefilter("ignore")
         import mmrepl
-        from hypothesis import given, settings, strategies as st
-        @settings(max_examples=5, database=None)
+        from hypothesis import HealthCheck, given, settings, strategies as st
+        @settings(max_examples=5, database=None, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.from_type(mmrepl.Dot), st.from_type(mmrepl.VersionVector), st.from_type(mmrepl.Read))
         def test(dot, vector, read):
             assert 1 <= dot.counter < 2**47
