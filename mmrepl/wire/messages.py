@@ -75,6 +75,7 @@ class Refuse(msgspec.Struct, array_like=True, frozen=True):
 
     code: str
     text: str
+    nonce: bytes = b""  # of the hello that it answers: what is kept for good is believed of no earlier one
 
 
 class Delta(msgspec.Struct, array_like=True, frozen=True):

@@ -14,6 +14,7 @@ from mmrepl.single_master.configuration import (
 )
 from mmrepl.single_master.options import MemberState, Role
 from mmrepl.types import NodeId
+from mmrepl.wire.messages import Refuse
 from mmrepl.wire.single_master import Append, Campaign, Vote
 from tests.single_master.bench import Answered, Bench
 
@@ -248,6 +249,22 @@ def test_a_removed_node_that_returns_is_told_so_and_disturbs_nobody():
         bench["c"].put("k", 1)
     with pytest.raises(RemovedMember):
         bench["c"].core.promote(0, token="p")
+
+
+def test_a_removal_that_was_told_to_somebody_else_is_not_believed():
+    """A network may bring the refusal of who it was before once more: it answers another hello."""
+    bench = Bench("abc")
+    bench.elect("a")
+    node, link = bench["c"], bench.links["a", "c"].number
+    node.core.receive(
+        link, Refuse("removed", "'c' was removed from the cluster", b"earlier"), node.now_ms, node.wall_ms
+    )
+    assert node.core.removed is None
+    bench.run(500)
+    link = bench.links["a", "c"].number
+    nonce = node.core.reception.links[link].ours.nonce
+    node.core.receive(link, Refuse("removed", "'c' was removed from the cluster", nonce), node.now_ms, node.wall_ms)
+    assert node.core.removed is not None
 
 
 def test_the_last_voter_stays():

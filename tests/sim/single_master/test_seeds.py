@@ -29,6 +29,7 @@ STORIES = {
     ("automatic", 621095): "judge: who won an old term late was said to lack what a newer one had committed",
     ("automatic", 622739): "world: a vote was taken away before a restored disk was known to have forgotten its own",
     ("automatic", 1059): "world: a node that had lost power, its end torn, was still counted among those who remember",
+    ("automatic", 5007560): "a member that had come back was told again of the removal of who it was before",
     ("automatic", 3021381): "a learner got its vote that looked live, and had been wiped before it became a candidate",
     ("manual", 7): "a primary cut its log beyond what a majority held, and a branch had only the rest of it",
     ("manual", 209): "a primary changed the members twice before others knew, and a minority of the old confirmed",
