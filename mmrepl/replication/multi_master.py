@@ -40,7 +40,7 @@ from mmrepl.replication.waiters import Acknowledged, Waiters
 from mmrepl.store.table import Table
 from mmrepl.types import Limits, NodeId
 from mmrepl.wire.codec import encode
-from mmrepl.wire.greeting import QUIET_CODES, Refusal, lives_of, shown
+from mmrepl.wire.greeting import QUIET_CODES, Refusal, is_answer, lives_of, refuse, shown
 from mmrepl.wire.messages import (
     Acks,
     Ask,
@@ -232,8 +232,8 @@ class MultiMaster:
         text = f"{shown(message.code)[1:-1]}: {shown(message.text, 500)[1:-1]}"
         again = ("rejoin", "equivocation", "removed") if self.options.rejoin else ("rejoin", "equivocation")
         # Only from somebody whose hello was good and proven: else anybody could have us start over, and, claiming to
-        # have seen everything, have us set nothing aside.
-        if message.code in again and link.trusted:
+        # have seen everything, have us set nothing aside. And only of who we are now.
+        if message.code in again and is_answer(message, link.ours) and link.trusted:
             assert link.theirs is not None
             seen = from_wire(link.theirs.vector)
             if message.code == "rejoin":
@@ -268,7 +268,7 @@ class MultiMaster:
     def _refuse(self, link: Link, refusal: Refusal) -> None:
         if refusal.code not in QUIET_CODES:
             self._complain(f"{refusal.code}: {refusal.text}")
-        self._send.append(Envelope(link.number, Refuse(refusal.code, refusal.text)))
+        self._send.append(Envelope(link.number, refuse(refusal, link.theirs)))
         self._close.append((link.number, f"{refusal.code}: {refusal.text}"))
         self.disconnected(link.number, refusal.text, 0)
 

@@ -12,7 +12,7 @@ has a *slot* for drawing terms (see `mmrepl.single_master.promotion`), and no tw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -223,6 +223,11 @@ class History:
     def at(self, index: int) -> tuple[int, Configuration]:
         """Of the entries up to *index*, the latest configuration and where it stands; at least the first remembered."""
         return next((found for found in reversed(self._all) if found[0] <= index), self._all[0])
+
+    def since(self, index: int) -> Iterator[Configuration]:
+        """What `at` finds there, and all that were appended after it, in their order."""
+        first = self.at(index)[0]
+        return (configuration for at, configuration in self._all if at >= first)
 
     def append(self, index: int, configuration: Configuration) -> None:
         """The entry at *index* changes the members."""

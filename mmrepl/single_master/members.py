@@ -88,11 +88,12 @@ class Members:
         Whether a node was removed for good, and may be told so: it would be emptied.
 
         A removal that is not committed may still be cut off, as may, where people promote, what a replica has of one.
+        And a later change may have taken it back.
         """
         core = self._core
         if core.is_manual and core.tenure is None:
             return False
-        return core.history.at(self._held())[1].was_removed(node)
+        return all(members.was_removed(node) for members in core.history.since(self._held()))
 
     def _are_away(self, names: tuple[str, ...]) -> bool:
         current = self._core.history.current

@@ -17,7 +17,7 @@ from mmrepl.errors import FrameError
 from mmrepl.single_master.events import MemberChanged
 from mmrepl.single_master.options import MODE, MemberState
 from mmrepl.types import NodeId
-from mmrepl.wire.greeting import QUIET_CODES, Refusal, check_hello, node_of, prove, proven, shown
+from mmrepl.wire.greeting import QUIET_CODES, Refusal, check_hello, is_answer, node_of, prove, proven, refuse, shown
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, Refuse
 from mmrepl.wire.single_master import Alive, Elsewhere
 
@@ -119,7 +119,7 @@ class Reception:
         """Say why, and close."""
         if refusal.code not in QUIET_CODES:
             self._core.complain(f"{refusal.code}: {refusal.text}")
-        self._core.envelopes.append(Envelope(link.number, Refuse(refusal.code, refusal.text, _nonce(link))))
+        self._core.envelopes.append(Envelope(link.number, refuse(refusal, link.theirs)))
         self._core.closing.append((link.number, f"{refusal.code}: {refusal.text}"))
         self.disconnected(link.number, refusal.text)
 
@@ -133,8 +133,7 @@ class Reception:
         text = f"{shown(message.code)[1:-1]}: {shown(message.text, 500)[1:-1]}"
         name = link.theirs.name if link.theirs is not None else link.dialled
         core = self._core
-        is_ours = message.nonce == link.ours.nonce  # and not of who we were before, carried a second time
-        if message.code == "removed" and is_ours and link.trusted and core.removed is None:
+        if message.code == "removed" and is_answer(message, link.ours) and link.trusted and core.removed is None:
             core.was_removed(text)
         core.closing.append((link.number, text))
         self.disconnected(link.number, text)
@@ -343,8 +342,3 @@ class Reception:
         """Assert the invariants."""
         for peer in self._core.peers.values():
             assert peer.link is None or self.links[peer.link].peer is peer
-
-
-def _nonce(link: Link) -> bytes:
-    """Of their hello, if there was one."""
-    return link.theirs.nonce if link.theirs is not None else b""

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from mmrepl.types import NodeId
 from mmrepl.wire.codec import encode
-from mmrepl.wire.messages import PROTOCOL, Hello
+from mmrepl.wire.messages import PROTOCOL, Hello, Refuse
 
 
 @frozen
@@ -80,6 +80,16 @@ def check_hello(ours: Hello, theirs: Hello) -> Refusal | None:
     if len(theirs.nonce) != 16 or not 0 <= theirs.incarnation < 1 << 63:
         return Refusal("protocol", f"a hello of {name} without a nonce or an incarnation")
     return None
+
+
+def refuse(refusal: Refusal, theirs: Hello | None) -> Refuse:
+    """What is said before the connection is closed. It names the hello that it answers, if there was one."""
+    return Refuse(refusal.code, refusal.text, theirs.nonce if theirs is not None else b"")
+
+
+def is_answer(message: Refuse, ours: Hello) -> bool:
+    """Whether it answers our hello, and not one of who we were before, carried a second time by the network."""
+    return message.nonce == ours.nonce
 
 
 def prove(secret: bytes, prover: Hello, other: Hello) -> bytes:

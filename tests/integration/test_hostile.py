@@ -210,7 +210,7 @@ async def test_a_stranger_cannot_have_a_node_start_over():
         for code in ("rejoin", "equivocation", "removed"):
             stranger = await Impostor.dial(paris)
             stranger.introduce(secured=True, vector=[(node.name, node.incarnation, FAR)])
-            stranger.say(Refuse(code, "start over"))
+            stranger.say(Refuse(code, "start over", stranger.hello.nonce))
             await stranger.ended()
             await stranger.close()
         assert paris.core.local.store.node == node

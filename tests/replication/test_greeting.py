@@ -323,10 +323,27 @@ def test_a_refusal_by_somebody_unproven_changes_nothing():
     for code in ("rejoin", "equivocation", "removed"):
         core.connected(99, "mallory:1", world.now, 0)
         core.receive(99, hello("mallory", secured=True, vector=everything), world.now, 0)
-        core.receive(99, Refuse(code, "go away"), world.now, 0)
+        core.receive(99, Refuse(code, "go away", core._links[99].ours.nonce), world.now, 0)
         assert world["paris"].get("k") == 1
         core.disconnected(99, "", world.now)
     core.connected(99, "mallory:1", world.now, 0)
     core.receive(99, hello("mallory", cluster="other", vector=everything), world.now, 0)
     core.receive(99, Refuse("rejoin", "go away"), world.now, 0)
     assert world["paris"].get("k") == 1
+
+
+@pytest.mark.parametrize("code", ["rejoin", "equivocation", "removed"])
+def test_a_refusal_that_was_for_somebody_else_is_not_believed(code):
+    """A network may bring the refusal of who it was before once more: it answers another hello."""
+    world = World("paris", "tokyo", options={"rejoin": True})
+    tokyo = world["tokyo"]
+    for nonce in (b"earlier", None):
+        world.connect("paris", "tokyo")
+        tokyo.put("k", 1)
+        world.settle()
+        before = tokyo.node
+        (link,) = tokyo.core._links.values()
+        tokyo.core.receive(link.number, Refuse(code, "go away", nonce or link.ours.nonce), world.now, world.now)
+        assert not tokyo.core._links
+        assert (tokyo.node == before) is (nonce is not None)
+        world.cut("paris", "tokyo")

@@ -108,6 +108,26 @@ def test_nobody_is_told_of_its_removal_before_that_is_committed():
     assert len(bench["a"].core.reception.up()) == 2
 
 
+def test_nobody_is_told_of_a_removal_that_a_later_change_has_taken_back():
+    """Of both changes a follower has the entries; that the second is committed too it may not know yet."""
+    bench = Bench("abc")
+    leader, follower = bench.elect("a").core, bench["b"].core
+    bench.run(300)
+    away, members = bench["c"].core.node, leader.history.current
+    without = members.with_change([], [], ["c"])
+    removal = leader.members.append(without, bench["a"].wall_ms)
+    leader.members.append(without.with_change([(away, "c")], [], []), bench["a"].wall_ms)
+    bench.filter = lambda source, target, message: "a" not in (source, target) or bool(getattr(message, "bodies", ()))
+    bench.run(100)
+    assert follower.log.last == removal + 1
+    told = Append(leader.term, 0, follower.log.last, leader.term, removal, [], [])
+    follower.receive(bench.links["a", "b"].number, told, bench["b"].now_ms, bench["b"].wall_ms)
+    bench.turn(bench["b"])
+    assert follower.committed == removal
+    assert follower.history.at(removal)[1].was_removed(away)
+    assert not follower.members.has_parted_with(away)
+
+
 def test_the_votes_of_a_lost_election_are_not_counted_among_fewer_members():
     """Three of seven voted for a, four for g, which then takes some of these away: three of five were a majority."""
     bench = Bench("abcdefg")
