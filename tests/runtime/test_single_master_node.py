@@ -185,7 +185,7 @@ async def test_promotion_of_whoever_cannot_know_is_refused():
     """Alone, nobody can tell what the others have."""
     async with Three(failover="manual", options={"read_timeout_ms": 300}) as three:
         paris = await three.leader()
-        await paris.put("k", 1)
+        await paris.put("k", 1, ack="all")
         lima = three.nodes["lima"]
         await paris.close()
         await three.nodes["tokyo"].close()

@@ -59,8 +59,8 @@ def test_one_writer(on_uvloop, tmp_path):
 
     async def life():
         async with contextlib.AsyncExitStack() as stack:
-            paris, tokyo, lima = await started(make, stack)
-            await until(lambda: sum(member["state"] == "live" for member in paris.members()) == len(NAMES) - 1)
+            nodes = paris, tokyo, lima = await started(make, stack)
+            await until(lambda: all(len(node.core.history.current.voters) == len(NAMES) for node in nodes))
             await asyncio.gather(*(paris.put(f"k{i}", i) for i in range(100)))
             await until(lambda: tokyo.get("k99") == lima.get("k99") == 99)
             await paris.close()
