@@ -204,6 +204,9 @@ class MultiMaster:
             raise FrameError(f"a {type(message).__name__} before the hello was done")
         else:
             peer.detector.heard(now_ms)
+            if not peer.has_let_us_in:
+                peer.has_let_us_in = True
+                self._notify.append(PeerChanged(peer.name, peer.state(now_ms, self.limits.heartbeat_ms)))
             if isinstance(message, Delta):
                 self.intake.delta(peer, message, now_ms, wall_ms)
             elif isinstance(message, Digest):

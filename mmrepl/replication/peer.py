@@ -80,6 +80,7 @@ class Peer:
     members_told: int = 0  # the view that it was sent because its own was another
     acks_told: dict[tuple[str, int], VersionVector] = field(factory=dict)  # (member, view): what we have relayed to it
     relayed_count: int = -1  # of what we have heard: none of it is news to the peer
+    has_let_us_in: bool = False  # it has said something after its hello: we are a peer of it, too
     live: bool = False
     congested: bool = False  # the connection's buffer is full: nothing is pushed until it has drained
     told: VersionVector | None = None  # our vector in the last digest to it
@@ -120,6 +121,7 @@ class Peer:
     def disconnected(self) -> None:
         """The link is gone. What was on its way may not have arrived."""
         self.link = None
+        self.has_let_us_in = False
         self.live = False
         self.congested = False
         self.sent = self.known

@@ -15,7 +15,7 @@ from mmrepl.effects import Envelope
 from mmrepl.errors import FrameError
 from mmrepl.replication.failure_detector import FailureDetector
 from mmrepl.replication.greeting import policy_differences
-from mmrepl.replication.peer import Link, Peer, PeerChanged
+from mmrepl.replication.peer import Link, Peer
 from mmrepl.types import NodeId
 from mmrepl.wire.greeting import Refusal, check_hello, lives_of, node_of, prove, proven
 from mmrepl.wire.messages import PROTOCOL, Hello, Proof, from_wire, to_wire
@@ -140,7 +140,6 @@ class Reception:
         if not self._core.is_up(link.number):
             return  # we have started over: everybody is greeted anew
         self._core._send.append(Envelope(link.number, self._core.members.message()))
-        self._core._notify.append(PeerChanged(peer.name, peer.state(now_ms, self._core.limits.heartbeat_ms)))
         asks = self._core.transfers.resume(peer) if self._core.puller.pull is None else []
         if asks:
             self._core._send.extend(Envelope(link.number, ask) for ask in asks)

@@ -262,7 +262,9 @@ class BlockingNode(BlockingTable, TableHost):
 
     def wait_connected(self, *names: str, timeout: float = 10.0) -> None:
         """
-        Return when connections to the named peers are up and nothing known is missing from them. Raises WaitTimeout.
+        Return when connections to the named peers are up, for both sides, and nothing known is missing from them.
+
+        Raises WaitTimeout.
         """
         what = f"a connection to {', '.join(names)}"
         self._thread.run(lambda: self._node.wait_connected(*names, timeout=timeout), what, timeout + CALL_TIMEOUT)

@@ -190,7 +190,7 @@ class Node(Writer):
         return self._on_siblings.add(listener)
 
     def on_peer(self, listener: Callable[[PeerChanged], None]) -> Callable[[], None]:
-        """Call *listener* on the event loop whenever a peer comes or goes; returns what ends that."""
+        """Call *listener* on the event loop whenever a peer has let us in, or goes; returns what ends that."""
         return self._on_peer.add(listener)
 
     def on_durable(self, listener: Callable[[Exception | None], None]) -> Callable[[], None]:

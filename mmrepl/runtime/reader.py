@@ -100,11 +100,15 @@ class Reader(Hosting[MultiMaster]):
             raise WaitTimeout(f"node {self.name!r}: {what} did not happen within {timeout:g} s") from None
 
     async def wait_connected(self, *names: str, timeout: float = 10.0) -> None:
-        """Return when connections to the named peers are up and nothing known is missing from them."""
+        """
+        Return when connections to the named peers are up, for both sides, and nothing known is missing from them.
+
+        Raises WaitTimeout.
+        """
 
         def connected() -> bool:
             up = {peer.name: peer for peer in self.core.up()}
             version = self.version
-            return all(name in up and version.descends(up[name].known) for name in names)
+            return all(name in up and up[name].has_let_us_in and version.descends(up[name].known) for name in names)
 
         await self.wait_until(connected, f"a connection to {', '.join(names)}", timeout)

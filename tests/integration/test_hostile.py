@@ -202,6 +202,16 @@ async def _greeted(node):
     return next(link for link in node.core._links.values() if link.theirs)
 
 
+async def test_who_has_not_let_us_in_is_not_connected_yet():
+    """Its hello may have crossed ours: we count it as a peer, and of us it knows nothing."""
+    async with mmrepl.Node("paris", limits=QUICK) as paris, impostor(paris, name="oslo") as oslo:
+        waiting = asyncio.create_task(paris.wait_connected("oslo", timeout=PATIENCE))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        oslo.say(Members([]))
+        await waiting
+
+
 async def test_a_stranger_cannot_have_a_node_start_over():
     """Neither one that dials nor one that is dialled, whatever it claims and whatever it refuses."""
     async with mmrepl.Node("paris", limits=QUICK, secret="s3cret") as paris:
