@@ -204,6 +204,7 @@ def acknowledged_survive(history: LogHistory) -> list[Violation]:
     if final is None:
         return []
     kept = [event for event in history.events if isinstance(event, Kept)]
+    installed = [event for event in history.events if isinstance(event, Installed)]
     lost_at = {event.node for event in history.events if isinstance(event, Lost)}
     forced = _was_forced(history)
     found: list[Violation] = []
@@ -216,7 +217,7 @@ def acknowledged_survive(history: LogHistory) -> list[Violation]:
         if event.ack in {"quorum", "all"} and not forced:
             text = f"{name} is not in the log at the end"
             found.append(Violation("acknowledged_survive", text, event.at_ms, event.node))
-        elif not _is_kept(event, kept) and event.node not in lost_at and not (forced and _was_cut(event, kept)):
+        elif not _is_kept(event, kept) and event.node not in lost_at and not (forced and _was_cut(event, installed)):
             text = f"{name} is neither in the log at the end nor kept as a branch"
             found.append(Violation("acknowledged_survive", text, event.at_ms, event.node))
     return found
@@ -226,9 +227,9 @@ def _is_kept(event: Acknowledged, kept: list[Kept]) -> bool:
     return any(one.first <= event.index <= one.last and event.term in one.terms for one in kept)
 
 
-def _was_cut(event: Acknowledged, kept: list[Kept]) -> bool:
-    """Whether the branch that its node keeps begins later: its log had been cut, of what a majority held."""
-    return any(one.node == event.node and one.first > event.index and event.term in one.terms for one in kept)
+def _was_cut(event: Acknowledged, installed: list[Installed]) -> bool:
+    """Whether its node's log began later when it gave way to another one: it had been cut, of what a majority held."""
+    return any(one.node == event.node and one.at_ms >= event.at_ms and one.before >= event.index for one in installed)
 
 
 def _final_log(history: LogHistory) -> _Log | None:

@@ -51,12 +51,13 @@ class Cut:
 
 @frozen
 class Installed:
-    """A snapshot replaced all that a node had: its log stands on this entry now."""
+    """A snapshot replaced all that a node had: its log stands on this entry now, and stood on *before* until then."""
 
     at_ms: int
     node: str
     index: int
     term: int
+    before: int = 0
 
 
 @frozen

@@ -43,6 +43,7 @@ class LogNode(SimHost[SingleMaster]):
         self.cluster = cluster
         self._answers: dict[object, Callable[[Any], None]] = {}
         self._seen_start = self._seen_start_term = self._seen_last = self._seen_commit = 0
+        self._cut_until = 0  # where its log begins
         self._runs: list[tuple[int, int]] = []
         self._led = 0  # the term in which it was seen leading
         self.identity: NodeId | None = None  # who it was when it ran last; None when its disk has been lost since
@@ -83,7 +84,7 @@ class LogNode(SimHost[SingleMaster]):
         if runs and self._seen_start <= log.start:
             agreed = min(core.journal.durable, log.agree_until(log.start + 1, runs))
         self._seen_start, self._seen_start_term, self._seen_last = log.start, log.start_term, agreed
-        self._seen_commit = 0
+        self._cut_until, self._seen_commit = log.start, 0
         self._runs = log.runs(log.start + 1, agreed)
         self._led = 0
         now = self.cluster.world.now_ms
@@ -131,6 +132,7 @@ class LogNode(SimHost[SingleMaster]):
             self._note_installed(log)
         else:
             self._note_log(log)
+        self._cut_until = log.start
         if core.role in WRITERS and core.term != self._led:
             self._led = core.term
             self.cluster.history.add(Led(self.cluster.world.now_ms, self.name, core.term, log.last))
@@ -147,7 +149,8 @@ class LogNode(SimHost[SingleMaster]):
         return bool(log.start < self._seen_start or log.start > self._seen_last or applied == log.start == log.last)
 
     def _note_installed(self, log: Any) -> None:
-        self.cluster.history.add(Installed(self.cluster.world.now_ms, self.name, log.start, log.start_term))
+        now = self.cluster.world.now_ms
+        self.cluster.history.add(Installed(now, self.name, log.start, log.start_term, self._cut_until))
         self.cluster.fired["snapshot installed"] += 1
         self.note("installed", log.start)
         self._seen_start, self._seen_start_term, self._seen_last = log.start, log.start_term, log.start

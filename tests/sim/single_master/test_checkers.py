@@ -95,10 +95,11 @@ def test_an_acknowledged_quorum_write_must_not_even_be_a_branch():
 
 
 def test_force_may_lose_what_a_majority_held_and_no_log_holds_any_more():
-    """A branch that begins later shows that the log had been cut; without force that is a loss."""
+    """What its log still had its node keeps; without force what it had cut is a loss, too."""
     events = [
         opened("a"), Led(1, "a", 1, 0), Logged(2, "a", 1, ((1, 11), (1, 12))), Committed(3, "a", 2),
-        Acknowledged(4, "a", 1, 1, "quorum"), Acknowledged(4, "a", 2, 1, "async"), Kept(9, "a", 2, 2, (1,)),
+        Acknowledged(4, "a", 1, 1, "quorum"), Acknowledged(4, "a", 2, 1, "async"),
+        Kept(9, "a", 2, 2, (1,)), Installed(9, "a", 3, 2, 1),
         opened("b"), Led(8, "b", 2, 0), Logged(8, "b", 1, ((2, 21), (2, 22), (2, 23))), Final("b", 3, {K: b"\x01"}),
     ]  # fmt: skip
     assert "acknowledged_survive" in judged(events, elected=False)
