@@ -112,7 +112,12 @@ class Storage(Protocol):
     """
 
     def load(self) -> Loaded:
-        """Open, check and read. Called once, first."""
+        """
+        Open, check and read. Called once, first.
+
+        What is loaded survives a loss of power from then on: what a process wrote that died before its sync returned is
+        synced now. Else a node would tell others of what it may still forget.
+        """
 
     def commit(self, commit: Commit, durability: Durability) -> None:
         """

@@ -6,6 +6,7 @@ written, its level and a checksum. What was synced stays; of what was not, a los
 record, sometimes in their order and sometimes not. Opening reads the file as a log is read: an end that is torn is cut
 off *and said aloud* (a doubt, by law L2, for it could have been more than it looks), and so is what stands behind a
 hole. Damage to what was synced before a later record was written is `StoreCorrupt`, and so is a record that is missing.
+What was read is synced first: it will be believed to be durable.
 
 A write that is under way when the process dies is there afterwards or it is not. The death of the process alone loses
 nothing that was written.
@@ -160,7 +161,7 @@ class SimDisk:
         self._finished = len(self._records)
 
     def read(self) -> LoadedStore:
-        """What the file holds. Raises StoreCorrupt, with the place of the damage."""
+        """What the file holds, synced. Raises StoreCorrupt, with the place of the damage."""
         data = b"".join(self._records)
         contents = Contents()
         at = serial = 0
@@ -184,8 +185,7 @@ class SimDisk:
         if torn is not None:
             self.torn_count += 1
             self._doubt, self._doubted = torn, len(records)
-        self._synced = min(self._synced, len(records))
-        self._finished = len(records)
+        self._synced = self._finished = len(records)
         return LoadedStore(
             contents.meta, self._doubt, lambda: iter(contents.segments.items()), lambda: iter(contents.batches.items())
         )

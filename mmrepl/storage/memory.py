@@ -129,9 +129,10 @@ class MemoryDisk:
     # -- for the storage
 
     def open(self) -> int:
-        """A session. Raises StoreLocked while another one is open."""
+        """A session; what was committed is synced. Raises StoreLocked while another one is open."""
         if self._holder:
             raise StoreLocked("the memory disk is open in another storage: close that one first")
+        self._sync()
         self._opened_count += 1
         self._holder = self._opened_count
         return self._holder

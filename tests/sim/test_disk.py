@@ -33,6 +33,16 @@ def test_what_was_synced_stays():
     assert dict(loaded.batches()) == {0: b"x" * 40, 1: b"x" * 40}
 
 
+def test_what_was_opened_stays():
+    """It was read, and will be told to others: opening syncs it, as a process that died may not have."""
+    disk = SimDisk()
+    written(disk, Durability.SYNC, Durability.NONE, Durability.NONE)
+    opened(disk)
+    assert disk.lose_power(Random(1)) == 0
+    _, loaded = opened(disk)
+    assert (loaded.meta, loaded.doubt) == ({"n": b"2"}, None)
+
+
 def test_what_was_not_synced_is_kept_lost_or_torn_and_doubted():
     """Any beginning of it is left, never something else; and whatever is left, it is doubted."""
     seen = set()

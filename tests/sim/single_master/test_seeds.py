@@ -31,6 +31,7 @@ STORIES = {
     ("automatic", 1059): "world: a node that had lost power, its end torn, was still counted among those who remember",
     ("automatic", 5007560): "a member that had come back was told again of the removal of who it was before",
     ("automatic", 3021381): "a learner got its vote that looked live, and had been wiped before it became a candidate",
+    ("manual", 6007969): "world: a disk lost what its node had read, and had told others, since it was opened",
     ("manual", 6004584): "judge: after force no branch was left of a log cut of what a majority held",
     ("manual", 7): "a primary cut its log beyond what a majority held, and a branch had only the rest of it",
     ("manual", 209): "a primary changed the members twice before others knew, and a minority of the old confirmed",
