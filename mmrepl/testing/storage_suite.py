@@ -262,6 +262,21 @@ def a_loss_of_power_takes_nothing_synced(place: Wired) -> None:
     again.close()
 
 
+def a_loss_of_power_takes_nothing_that_was_loaded(place: Wired) -> None:
+    """A process dies before its commits are synced; the next one reads them, and may tell others of them."""
+    storage = place.open()
+    storage.load()
+    for number in range(4):
+        storage.commit(Commit(batches={number: b"x"}), NONE)
+    place.crash(storage)
+    again = place.open()
+    found = list(state(again.load())[0])
+    place.lose_power(again)
+    once_more = place.open()
+    assert list(state(once_more.load())[0]) == found
+    once_more.close()
+
+
 def a_loss_of_power_leaves_a_prefix_and_a_doubt(place: Wired) -> None:
     """Of weak commits the later ones may be gone; then there is a doubt until the next commit."""
     storage = place.open()
@@ -388,6 +403,7 @@ DYING_FACTS: Final[Mapping[str, tuple[type[Place], Fact]]] = {
     "what_was_committed_survives_the_process": (Mortal, what_was_committed_survives_the_process),
     "a_dead_storage_does_no_harm": (Mortal, a_dead_storage_does_no_harm),
     "a_loss_of_power_takes_nothing_synced": (Wired, a_loss_of_power_takes_nothing_synced),
+    "a_loss_of_power_takes_nothing_that_was_loaded": (Wired, a_loss_of_power_takes_nothing_that_was_loaded),
     "a_loss_of_power_leaves_a_prefix_and_a_doubt": (Wired, a_loss_of_power_leaves_a_prefix_and_a_doubt),
     "a_death_within_a_commit_leaves_all_of_it_or_nothing": (
         Brittle,
