@@ -327,8 +327,9 @@ def test_a_refusal_by_somebody_unproven_changes_nothing():
         assert world["paris"].get("k") == 1
         core.disconnected(99, "", world.now)
     core.connected(99, "mallory:1", world.now, 0)
+    nonce = core._links[99].ours.nonce
     core.receive(99, hello("mallory", cluster="other", vector=everything), world.now, 0)
-    core.receive(99, Refuse("rejoin", "go away"), world.now, 0)
+    core.receive(99, Refuse("rejoin", "go away", nonce), world.now, 0)
     assert world["paris"].get("k") == 1
 
 
